@@ -1,0 +1,204 @@
+//! Bodies of the protocol beside the bundle (`docs/protocol.md`).
+
+use crate::{Name, SafePath, Sha256};
+use serde::{Deserialize, Serialize};
+
+/// `POST /notify`, leader to follower.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// The revision that was published.
+    pub revision: u64,
+    /// Act on these compose services only, whether or not a file of theirs
+    /// changed; what others are owed is kept for the next notification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<String>>,
+}
+
+/// The `202` to a [`Notify`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifyAccepted {
+    /// The apply that will see to it; several notifications may share one.
+    pub apply: String,
+}
+
+/// `POST /status`, follower to leader; also `GET /status` on the follower.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The follower's version.
+    pub version: String,
+    /// What the follower is doing.
+    pub state: State,
+    /// The last bundle that was written, acted on and proven.
+    pub running: Option<Running>,
+    /// The last apply, finished or not.
+    pub apply: Option<Apply>,
+    /// The project's containers, as Docker says; empty without an engine.
+    pub containers: Vec<Container>,
+    /// Whether the machine has an engine at all (`"docker": null`).
+    pub engine: bool,
+    /// When the leader last answered, Unix seconds; `None` before the first time.
+    pub leader_seen: Option<i64>,
+}
+
+/// What a follower is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing was applied yet.
+    New,
+    /// An apply is under way.
+    Applying,
+    /// The last apply was proven.
+    Applied,
+    /// The last apply failed; `apply.error` says why.
+    Failed,
+}
+
+/// A proven bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The revision it came with.
+    pub revision: u64,
+    /// Its digest.
+    pub digest: Sha256,
+    /// When it was proven, Unix seconds.
+    pub since: i64,
+}
+
+/// One apply, from pull to proof.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Apply {
+    /// Its name, as `POST /notify` answered it.
+    pub id: String,
+    /// The revision it applies; 0 while that isn't known.
+    pub revision: u64,
+    /// The bundle's digest, once it is known.
+    pub digest: Option<Sha256>,
+    /// Files written and removed.
+    pub files: Vec<FileChange>,
+    /// What was done to containers, in order.
+    pub actions: Vec<Action>,
+    /// Services that were left alone, each with the reason.
+    pub left_alone: Vec<LeftAlone>,
+    /// What an operator should know, though nothing failed.
+    pub notes: Vec<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Milliseconds for each step that was reached, in order.
+    pub took_ms: Vec<(String, f64)>,
+}
+
+/// A file that an apply changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    /// The file.
+    pub path: SafePath,
+    /// What happened to it.
+    pub change: Change,
+}
+
+/// What an apply did to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It is new.
+    Added,
+    /// Its bytes, mode or owner changed.
+    Changed,
+    /// It is gone.
+    Removed,
+}
+
+/// What was done to one container or service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Action {
+    /// The compose service.
+    pub service: String,
+    /// The container's name, where there is one already.
+    pub container: Option<String>,
+    /// `none`, `signal:HUP`, `exec:[..]`, `restart`, `recreate` or `create`.
+    pub verb: String,
+    /// The files that made it necessary, or another reason.
+    pub why: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How the effect was seen, or the error with the container's last words.
+    pub detail: String,
+    /// Milliseconds from the engine call to the proof.
+    pub took_ms: f64,
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Not done yet.
+    Pending,
+    /// Done, and its effect was seen.
+    Proven,
+    /// Not done, or its effect was not seen.
+    Failed,
+}
+
+/// A service that an apply didn't touch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftAlone {
+    /// The compose service.
+    pub service: String,
+    /// Why: no changed file under its mounts, stopped on purpose, ...
+    pub why: String,
+}
+
+/// One container of the project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// The compose service.
+    pub service: String,
+    /// The container's name.
+    pub name: String,
+    /// Docker's word: `running`, `exited`, `restarting`, ...
+    pub state: String,
+    /// Docker's word: `none`, `starting`, `healthy`, `unhealthy`.
+    pub health: String,
+}
+
+/// One machine as the leader knows it (`lockstep status --json`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its name.
+    pub name: Name,
+    /// Its role.
+    pub role: Name,
+    /// The digest of what the published revision has for it.
+    pub wanted: Sha256,
+    /// Where the leader pushes to, if anywhere.
+    pub url: Option<String>,
+    /// When it last reported, Unix seconds.
+    pub seen: Option<i64>,
+    /// What it last reported.
+    pub status: Option<Status>,
+}
+
+/// The fleet as the leader knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// The published revision.
+    pub revision: u64,
+    /// Grows with every report: pass it back to wait for the next.
+    pub sequence: u64,
+    /// By name.
+    pub machines: Vec<Machine>,
+}
+
+/// How one push of `POST /notify` went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Push {
+    /// The machine.
+    pub machine: Name,
+    /// The apply it announced; `None` where it was not reached.
+    pub apply: Option<String>,
+    /// Why it was not reached; it will follow by its long poll.
+    pub error: Option<String>,
+    /// Milliseconds until its answer.
+    pub took_ms: f64,
+}

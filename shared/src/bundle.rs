@@ -1,0 +1,347 @@
+//! The bundle: everything one machine's follower writes and acts on.
+
+use crate::digest::BadDigest;
+use crate::on_change::BadOnChange;
+use crate::path::BadPath;
+use crate::permissions::{BadMode, BadOwner};
+use crate::{Mode, Name, OnChange, Owner, SafePath, Sha256, canonical};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The names under which a compose file is found at a role's root, best first.
+pub const COMPOSE_NAMES: [&str; 5] =
+    ["pryv.yml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
+/// One rendered configuration for one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// The role it was rendered for.
+    pub role: Name,
+    /// The machine it was rendered for.
+    pub machine: Name,
+    /// Over [`canonical`]'s form: equal content has an equal digest in any revision.
+    pub digest: Sha256,
+    /// The compose file among `files`, if the role has one.
+    pub compose: Option<SafePath>,
+    /// Sorted by path, no path twice, no path a folder of another.
+    pub files: Vec<File>,
+}
+
+/// One file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Where it goes, below the follower's data folder.
+    pub path: SafePath,
+    /// Its permission bits.
+    pub mode: Mode,
+    /// Its owner, where the role sets one.
+    pub owner: Option<Owner>,
+    /// The SHA-256 of `content`.
+    pub sha256: Sha256,
+    /// Its bytes.
+    pub content: Arc<[u8]>,
+    /// What its change means for a container, where the role says so.
+    pub on_change: Option<OnChange>,
+    /// The compose services it concerns, instead of those found by their mounts; empty: found.
+    pub services: Vec<String>,
+    /// The containers it concerns, by name; empty: found.
+    pub containers: Vec<String>,
+    /// A command that must succeed on the staged file: program and arguments; empty: none.
+    pub check: Vec<String>,
+}
+
+impl File {
+    /// A file with nothing special about it.
+    pub fn plain(path: SafePath, content: impl Into<Arc<[u8]>>) -> Self {
+        let content = content.into();
+        Self {
+            sha256: Sha256::of(&content),
+            path,
+            content,
+            mode: Mode::DEFAULT,
+            owner: None,
+            on_change: None,
+            services: Vec::new(),
+            containers: Vec::new(),
+            check: Vec::new(),
+        }
+    }
+}
+
+/// Why something is not a bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BadBundle {
+    /// Not the JSON of a bundle.
+    #[error("the bundle is not the JSON that docs/protocol.md describes: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A path that could leave the data folder.
+    #[error(transparent)]
+    Path(#[from] BadPath),
+    /// A mode that is none.
+    #[error(transparent)]
+    Mode(#[from] BadMode),
+    /// An owner that is none.
+    #[error(transparent)]
+    Owner(#[from] BadOwner),
+    /// A verb that is none.
+    #[error(transparent)]
+    OnChange(#[from] BadOnChange),
+    /// A digest that is none.
+    #[error(transparent)]
+    Digest(#[from] BadDigest),
+    /// The same path twice.
+    #[error("path {0:?} stands twice in the bundle")]
+    Twice(SafePath),
+    /// A file where another file needs a folder.
+    #[error("path {0:?} is a file, but other files of the bundle lie below it")]
+    FileAndFolder(String),
+    /// Both or neither kind of content.
+    #[error("{0:?} needs exactly one of content and content_base64, in base64 (RFC 4648) for the latter")]
+    Content(SafePath),
+    /// Bytes that are not the announced ones.
+    #[error("{path:?} does not have the size or the SHA-256 that the bundle says")]
+    Bytes {
+        /// The file.
+        path: SafePath,
+    },
+    /// A digest that is not that of the content.
+    #[error(
+        "the bundle's digest is not that of its content: leader and follower disagree about what it covers; upgrade both to the same version"
+    )]
+    BundleDigest,
+    /// A compose file that is not in the bundle.
+    #[error("the compose file {0:?} is not among the bundle's files")]
+    Compose(SafePath),
+}
+
+/// The wire form (`docs/protocol.md`, "GET /conf/{role}").
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    role: Name,
+    machine: Name,
+    revision: u64,
+    digest: Sha256,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest_form: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compose: Option<SafePath>,
+    #[serde(borrow)]
+    files: Vec<WireFile<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireFile<'a> {
+    path: Cow<'a, str>,
+    mode: Mode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<Owner>,
+    sha256: Sha256,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_change: Option<OnChange>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    services: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    containers: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    check: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_base64: Option<Cow<'a, str>>,
+}
+
+impl Bundle {
+    /// A bundle of these files, with its digest. The compose file is the one
+    /// named, or the first of [`COMPOSE_NAMES`] that is there.
+    pub fn new(role: Name, machine: Name, compose: Option<SafePath>, mut files: Vec<File>) -> Result<Self, BadBundle> {
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        check_paths(&files)?;
+        let has = |name: &str| files.iter().any(|file| file.path.as_str() == name);
+        let compose = match compose {
+            Some(path) if !has(path.as_str()) => return Err(BadBundle::Compose(path)),
+            Some(path) => Some(path),
+            None => COMPOSE_NAMES.into_iter().find(|name| has(name)).map(SafePath::new).transpose()?,
+        };
+        let digest = canonical::digest(compose.as_ref(), &files);
+        Ok(Self { role, machine, digest, compose, files })
+    }
+
+    /// The JSON that is served, as part of revision `revision`.
+    pub fn to_json(&self, revision: u64) -> Vec<u8> {
+        let wire = Wire {
+            role: self.role.clone(),
+            machine: self.machine.clone(),
+            revision,
+            digest: self.digest,
+            digest_form: Some(Cow::Borrowed(canonical::FORM)),
+            compose: self.compose.clone(),
+            files: self.files.iter().map(WireFile::from).collect(),
+        };
+        let size: usize = self.files.iter().map(|file| file.content.len() * 9 / 8 + 256).sum();
+        let mut json = Vec::with_capacity(size + 256);
+        // Writing plain data into memory can't fail.
+        let _ = serde_json::to_writer(&mut json, &wire);
+        json
+    }
+
+    /// Reads and checks what a leader sent: the bundle and its revision.
+    ///
+    /// The digest is recomputed when the leader names the canonical form this
+    /// version knows; otherwise it is an opaque identity, as an `ETag` is.
+    pub fn from_json(json: &[u8]) -> Result<(Self, u64), BadBundle> {
+        let wire: Wire<'_> = serde_json::from_slice(json)?;
+        let files = wire.files.into_iter().map(File::try_from).collect::<Result<_, _>>()?;
+        let mut bundle = Self::new(wire.role, wire.machine, wire.compose, files)?;
+        if wire.digest_form.as_deref() == Some(canonical::FORM) && bundle.digest != wire.digest {
+            return Err(BadBundle::BundleDigest);
+        }
+        bundle.digest = wire.digest;
+        Ok((bundle, wire.revision))
+    }
+
+    /// The file at a path.
+    pub fn file(&self, path: &str) -> Option<&File> {
+        self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().map(|index| &self.files[index])
+    }
+
+    /// The compose file.
+    pub fn compose_file(&self) -> Option<&File> {
+        self.file(self.compose.as_ref()?.as_str())
+    }
+}
+
+fn check_paths(files: &[File]) -> Result<(), BadBundle> {
+    let mut folders: BTreeSet<&str> = BTreeSet::new();
+    for file in files {
+        let mut path = file.path.as_str();
+        while let Some((folder, _)) = path.rsplit_once('/') {
+            if !folders.insert(folder) {
+                break;
+            }
+            path = folder;
+        }
+    }
+    let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
+    for file in files {
+        if seen.insert(file.path.as_str(), ()).is_some() {
+            return Err(BadBundle::Twice(file.path.clone()));
+        }
+        if folders.contains(file.path.as_str()) {
+            return Err(BadBundle::FileAndFolder(file.path.to_string()));
+        }
+    }
+    Ok(())
+}
+
+impl<'a> From<&'a File> for WireFile<'a> {
+    fn from(file: &'a File) -> Self {
+        let (content, content_base64) = match std::str::from_utf8(&file.content) {
+            Ok(text) => (Some(Cow::Borrowed(text)), None),
+            Err(_) => (None, Some(Cow::Owned(STANDARD.encode(&file.content)))),
+        };
+        Self {
+            path: Cow::Borrowed(file.path.as_str()),
+            mode: file.mode,
+            owner: file.owner,
+            sha256: file.sha256,
+            size: file.content.len() as u64,
+            on_change: file.on_change.clone(),
+            services: file.services.clone(),
+            containers: file.containers.clone(),
+            check: file.check.clone(),
+            content,
+            content_base64,
+        }
+    }
+}
+
+impl TryFrom<WireFile<'_>> for File {
+    type Error = BadBundle;
+
+    fn try_from(wire: WireFile<'_>) -> Result<Self, BadBundle> {
+        let path = SafePath::new(wire.path.into_owned())?;
+        let content: Arc<[u8]> = match (wire.content, wire.content_base64) {
+            (Some(text), None) => text.as_bytes().into(),
+            (None, Some(base64)) => match STANDARD.decode(base64.as_bytes()) {
+                Ok(bytes) => bytes.into(),
+                Err(_) => return Err(BadBundle::Content(path)),
+            },
+            _ => return Err(BadBundle::Content(path)),
+        };
+        if content.len() as u64 != wire.size || Sha256::of(&content) != wire.sha256 {
+            return Err(BadBundle::Bytes { path });
+        }
+        Ok(Self {
+            path,
+            mode: wire.mode,
+            owner: wire.owner,
+            sha256: wire.sha256,
+            content,
+            on_change: wire.on_change,
+            services: wire.services,
+            containers: wire.containers,
+            check: wire.check,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn file(path: &str, content: &[u8]) -> File {
+        File::plain(SafePath::new(path).unwrap(), content)
+    }
+
+    fn bundle(files: Vec<File>) -> Result<Bundle, BadBundle> {
+        Bundle::new(name("core"), name("core-1"), None, files)
+    }
+
+    #[test]
+    fn json_round_trip_of_text_and_binary() {
+        let mut owned = file("nginx/conf/nginx.conf", b"user \"x\";\n");
+        owned.owner = Some(Owner { uid: 0, gid: 101 });
+        owned.on_change = Some(OnChange::Signal("HUP".into()));
+        let bundle =
+            bundle(vec![file("pryv.yml", b"services: {}\n"), owned, file("a/b.bin", &[0, 159, 146, 150])]).unwrap();
+        assert_eq!(bundle.compose.as_ref().unwrap().as_str(), "pryv.yml");
+        let json = bundle.to_json(7);
+        let (read, revision) = Bundle::from_json(&json).unwrap();
+        assert_eq!((read, revision), (bundle, 7));
+    }
+
+    #[test]
+    fn the_digest_is_the_documented_one() {
+        // docs/protocol.md, "The digest", shows this very example.
+        let bundle = bundle(vec![file("a.txt", b"hello\n")]).unwrap();
+        let sha = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+        let form = format!("18:lockstep-bundle-v1,0:,5:a.txt,4:0644,0:,64:{sha},0:,1:0,1:0,1:0,");
+        assert_eq!(bundle.digest, Sha256::of(form.as_bytes()));
+    }
+
+    #[test]
+    fn refuses_clashing_paths_and_wrong_bytes() {
+        assert!(matches!(bundle(vec![file("a", b""), file("a", b"")]), Err(BadBundle::Twice(_))));
+        assert!(matches!(
+            bundle(vec![file("a", b""), file("a.b", b""), file("a/b", b"")]),
+            Err(BadBundle::FileAndFolder(_))
+        ));
+        let json = String::from_utf8(bundle(vec![file("a", b"hello")]).unwrap().to_json(1)).unwrap();
+        let tampered = json.replace("\"hello\"", "\"hullo\"");
+        assert!(matches!(Bundle::from_json(tampered.as_bytes()), Err(BadBundle::Bytes { .. })));
+        let remoded = json.replace("0644", "0600");
+        assert!(matches!(Bundle::from_json(remoded.as_bytes()), Err(BadBundle::BundleDigest)));
+        let formless = remoded.replace("\"digest_form\":\"lockstep-bundle-v1\",", "");
+        assert!(Bundle::from_json(formless.as_bytes()).is_ok());
+        let evil = json.replace("\"path\":\"a\"", "\"path\":\"../a\"");
+        assert!(matches!(Bundle::from_json(evil.as_bytes()), Err(BadBundle::Path(_))));
+    }
+}

@@ -1,0 +1,48 @@
+//! The canonical form whose SHA-256 is a bundle's digest (`docs/protocol.md`,
+//! "The digest"). It covers everything a follower acts on and nothing else.
+
+use crate::{File, SafePath, Sha256};
+use std::fmt::{Display, Write as _};
+
+/// The name of this form, carried in a bundle as `digest_form`.
+pub const FORM: &str = "lockstep-bundle-v1";
+
+/// The digest of a bundle with these files, sorted by path.
+pub fn digest(compose: Option<&SafePath>, files: &[File]) -> Sha256 {
+    let mut form = Form(String::with_capacity(64 + files.len() * 160));
+    form.field(FORM);
+    form.optional(compose);
+    for file in files {
+        form.field(&file.path);
+        form.field(file.mode);
+        form.optional(file.owner.as_ref());
+        form.field(file.sha256);
+        form.optional(file.on_change.as_ref());
+        form.list(&file.services);
+        form.list(&file.containers);
+        form.list(&file.check);
+    }
+    Sha256::of(form.0.as_bytes())
+}
+
+/// A run of netstrings: `<length in bytes>:<text>,`.
+struct Form(String);
+
+impl Form {
+    fn field(&mut self, value: impl Display) {
+        let text = value.to_string();
+        let _ = write!(self.0, "{}:{text},", text.len());
+    }
+
+    fn optional(&mut self, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.field(value),
+            None => self.field(""),
+        }
+    }
+
+    fn list(&mut self, values: &[String]) {
+        self.field(values.len());
+        values.iter().for_each(|value| self.field(value));
+    }
+}

@@ -1,0 +1,227 @@
+//! Responses: signed over their status, their content and the request they answer.
+
+use super::base::{self, Message};
+use super::input::{Component, find, parse_inputs};
+use super::{ALGORITHM, RequestSignature, SignatureHeaders, TAG};
+use crate::dictionary::bytes_member;
+use crate::{Key, Sha256};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::HeaderMap;
+use sfv::BareItemFromInput;
+use std::fmt::Write as _;
+
+/// What of a response is covered beside its status and the request's signature.
+#[derive(Debug, Clone, Copy)]
+pub enum Cover<'a> {
+    /// The value of `Content-Digest`.
+    ContentDigest(&'a str),
+    /// The value of `ETag`: a 304 has no content.
+    Etag(&'a str),
+}
+
+/// Why a response is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResponseRefusal {
+    /// No signature.
+    #[error("the answer is not signed")]
+    Unsigned,
+    /// A signature that can't be checked or covers too little.
+    #[error("the answer's signature can't be used: {0}")]
+    Malformed(String),
+    /// A MAC that doesn't match.
+    #[error("the answer's signature is wrong: it was not made with this follower's key for this request")]
+    Bad,
+    /// Content that is not the signed one.
+    #[error("the answer's content does not have the SHA-256 that its Content-Digest says")]
+    Digest,
+}
+
+/// Signs a response to a verified request.
+pub fn sign_response(
+    key: &Key,
+    keyid: &str,
+    status: u16,
+    cover: Cover<'_>,
+    request: &RequestSignature,
+    created: i64,
+) -> SignatureHeaders {
+    let (field, value) = match cover {
+        Cover::ContentDigest(value) => ("content-digest", value),
+        Cover::Etag(value) => ("etag", value),
+    };
+    let label = &request.label;
+    let mut base = String::with_capacity(512);
+    let _ = write!(base, "\"@status\": {status}\n\"{field}\": {value}\n\"signature\";req;key=\"{label}\": :");
+    STANDARD.encode_string(&request.mac, &mut base);
+    base.push_str(":\n\"@signature-params\": ");
+    let params_at = base.len();
+    let _ = write!(
+        base,
+        "(\"@status\" \"{field}\" \"signature\";req;key=\"{label}\");created={created};keyid=\"{keyid}\";alg=\"{ALGORITHM}\";tag=\"{TAG}\""
+    );
+    let mac = key.mac(base.as_bytes());
+    let params = &base[params_at..];
+    let mut input = String::with_capacity(params.len() + 5);
+    input.push_str("sig1=");
+    input.push_str(params);
+    let mut signature = String::with_capacity(64);
+    signature.push_str("sig1=:");
+    STANDARD.encode_string(mac, &mut signature);
+    signature.push(':');
+    SignatureHeaders { input, signature, mac }
+}
+
+/// Verifies a response: signed with `key`, for the request that carried
+/// `request`, with exactly this content.
+pub fn verify_response(
+    key: &Key,
+    keyid: &str,
+    status: u16,
+    headers: &HeaderMap,
+    request: &RequestSignature,
+    body: &[u8],
+) -> Result<(), ResponseRefusal> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let malformed = |why: &str| ResponseRefusal::Malformed(why.to_owned());
+    let (Some(input_header), Some(signature_header)) = (header("signature-input"), header("signature")) else {
+        return Err(ResponseRefusal::Unsigned);
+    };
+    let inputs = parse_inputs(input_header).ok_or_else(|| malformed("Signature-Input can't be parsed"))?;
+    let is = |value: Option<&BareItemFromInput<'_>>, wanted: &str| matches!(value, Some(BareItemFromInput::String(text)) if text.as_str() == wanted);
+    let input = inputs
+        .iter()
+        .find(|input| input.is_list && is(input.param("keyid"), keyid))
+        .ok_or_else(|| malformed("no signature names this follower's key"))?;
+    if input.param("alg").is_some() && !is(input.param("alg"), ALGORITHM) {
+        return Err(malformed("the algorithm is not hmac-sha256"));
+    }
+    let names = |component: &Component<'_>, wanted: &str| is(component.name.as_ref(), wanted);
+    let plain = |wanted: &str| input.components.iter().any(|c| c.params.is_empty() && names(c, wanted));
+    let bound = input
+        .components
+        .iter()
+        .any(|c| names(c, "signature") && matches!(find(&c.params, "req"), Some(BareItemFromInput::Boolean(true))));
+    let content = if status == 304 { "etag" } else { "content-digest" };
+    for (covered, what) in
+        [(plain("@status"), "@status"), (plain(content), content), (bound, "the request's signature")]
+    {
+        if !covered {
+            return Err(ResponseRefusal::Malformed(format!("{what} is not covered")));
+        }
+    }
+    let mac = bytes_member(signature_header, input.label).ok_or_else(|| malformed("Signature lacks the label"))?;
+    let message = Message::Response { status, headers, request: (&request.label, &request.mac) };
+    let base = base::build(input, &message).map_err(ResponseRefusal::Malformed)?;
+    if !key.verify(base.as_bytes(), &mac) {
+        return Err(ResponseRefusal::Bad);
+    }
+    if status != 304 {
+        let digest = header("content-digest").and_then(Sha256::from_content_digest);
+        if digest != Some(Sha256::of(body)) {
+            return Err(ResponseRefusal::Digest);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Parts, Refusal, Window, sign_request, verify_request};
+    use super::*;
+    use crate::key::mac_with;
+    use base64::engine::general_purpose::STANDARD;
+    use http::HeaderValue;
+
+    #[test]
+    fn rfc_9421_appendix_b_2_5() {
+        let mut headers = HeaderMap::new();
+        headers.insert("date", HeaderValue::from_static("Tue, 20 Apr 2021 02:07:55 GMT"));
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        let inputs = parse_inputs(
+            r#"sig-b25=("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret""#,
+        )
+        .unwrap();
+        let message = Message::Request {
+            method: "POST",
+            path: "/foo",
+            query: Some("param=Value&Pet=dog"),
+            authority: Some("example.com"),
+            headers: &headers,
+        };
+        let base = base::build(&inputs[0], &message).unwrap();
+        let secret = "uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==";
+        let mac = mac_with(&STANDARD.decode(secret).unwrap(), base.as_bytes());
+        assert_eq!(STANDARD.encode(mac), "pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=");
+    }
+
+    const NOW: i64 = 1_800_000_000;
+    const NONCE: &str = "abcdefghijklmnopqrstuv";
+
+    fn key() -> Key {
+        Key::from_bytes([1; 32])
+    }
+
+    fn signed(body: Option<&[u8]>) -> (HeaderMap, RequestSignature) {
+        let digest = body.map(Sha256::of);
+        let signed = sign_request(&key(), "core-1", ("POST", "/status", Some("a=b")), digest.as_ref(), NOW, NONCE);
+        let mut headers = HeaderMap::new();
+        headers.insert("signature-input", signed.input.parse().unwrap());
+        headers.insert("signature", signed.signature.parse().unwrap());
+        if let Some(digest) = digest {
+            headers.insert("content-digest", digest.content_digest().parse().unwrap());
+        }
+        (headers, RequestSignature { label: "sig1".into(), mac: signed.mac.to_vec() })
+    }
+
+    fn verify(headers: &HeaderMap, has_body: bool, now: i64) -> Result<super::super::Verified, Refusal> {
+        let parts = Parts { method: "POST", path: "/status", query: Some("a=b"), authority: None, headers, has_body };
+        let (right, decoy) = (key(), Key::from_bytes([9; 32]));
+        verify_request(&parts, |name| (name == "core-1").then_some(&right), &decoy, now, Window { skew_seconds: 300 })
+    }
+
+    #[test]
+    fn a_signed_request_verifies_and_a_changed_one_does_not() {
+        let (headers, _) = signed(Some(b"body"));
+        let verified = verify(&headers, true, NOW + 300).unwrap();
+        assert_eq!((verified.keyid.as_str(), verified.nonce.as_str()), ("core-1", NONCE));
+        assert_eq!(verified.check_body(b"body"), Ok(()));
+        assert_eq!(verified.check_body(b"bodY"), Err(Refusal::Digest));
+        assert!(matches!(verify(&headers, true, NOW + 301), Err(Refusal::Skew { .. })));
+        let mut other = headers.clone();
+        other.insert("content-digest", Sha256::of(b"bodY").content_digest().parse().unwrap());
+        assert_eq!(verify(&other, true, NOW).unwrap_err(), Refusal::Bad);
+        let (bodyless, _) = signed(None);
+        assert!(verify(&bodyless, false, NOW).is_ok());
+        assert!(matches!(verify(&bodyless, true, NOW), Err(Refusal::Malformed(_))));
+        assert_eq!(verify(&HeaderMap::new(), false, NOW).unwrap_err(), Refusal::Unsigned);
+    }
+
+    #[test]
+    fn a_response_is_bound_to_its_request_status_and_content() {
+        let (_, request) = signed(None);
+        let digest = Sha256::of(b"{}").content_digest();
+        let answer = sign_response(&key(), "core-1", 200, Cover::ContentDigest(&digest), &request, NOW);
+        let mut headers = HeaderMap::new();
+        headers.insert("signature-input", answer.input.parse().unwrap());
+        headers.insert("signature", answer.signature.parse().unwrap());
+        headers.insert("content-digest", digest.parse().unwrap());
+        let check = |status, request: &RequestSignature, body: &[u8]| {
+            verify_response(&key(), "core-1", status, &headers, request, body)
+        };
+        assert_eq!(check(200, &request, b"{}"), Ok(()));
+        assert_eq!(check(200, &request, b"{ }"), Err(ResponseRefusal::Digest));
+        assert_eq!(check(403, &request, b"{}"), Err(ResponseRefusal::Bad));
+        let other = RequestSignature { mac: vec![0; 32], ..request };
+        assert_eq!(check(200, &other, b"{}"), Err(ResponseRefusal::Bad));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic(input in "[ -~]{0,120}", signature in "[ -~]{0,60}") {
+            let mut headers = HeaderMap::new();
+            headers.insert("signature-input", input.parse().unwrap());
+            headers.insert("signature", signature.parse().unwrap());
+            assert!(verify(&headers, false, NOW).is_err());
+        }
+    }
+}
