@@ -1,1 +1,16 @@
-fn main() {}
+//! `lockstep`: one binary for every machine. Thin doors into the leader and
+//! the follower, and the commands people type.
+
+mod arguments;
+mod command;
+mod exit;
+mod service;
+mod socket;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = arguments::Arguments::parse();
+    exit::code(command::run(arguments))
+}

@@ -1,1 +1,85 @@
-//! x
+//! The leader: what a person wrote in `platform.yml`, rendered with the
+//! release's templates, published as revisions and served to followers.
+//! `docs/architecture.md` has the picture; the files below are its rooms.
+
+pub mod config;
+pub mod difference;
+pub mod fault;
+pub mod fleet;
+pub mod http;
+pub mod leader;
+pub mod platform;
+pub mod published;
+pub mod release;
+pub mod render;
+pub mod rollout;
+pub mod secrets;
+pub mod source;
+pub mod store;
+pub mod templates;
+pub mod yaml;
+
+use config::Config;
+use leader::{Leader, LeaderError};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+
+/// Runs a leader until `stop` turns true. `ready` is told the address once
+/// requests are answered.
+pub async fn run(
+    root: &Path,
+    env: Vec<(String, String)>,
+    stop: watch::Receiver<bool>,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), LeaderError> {
+    let config = Config::load(root, env.iter().cloned())?;
+    let leader = Arc::new(Leader::open(config, env, stop.clone())?);
+    let wanted = SocketAddr::new(leader.config.http.ip, leader.config.http.port);
+    let listener = TcpListener::bind(wanted).await.map_err(|source| LeaderError::Listen {
+        what: wanted.to_string(),
+        next: listen_hint(&source, wanted.port()),
+        source,
+    })?;
+    let address = listener.local_addr().unwrap_or(wanted);
+    let socket = listen_admin(&leader.config)?;
+    let admin = tokio::spawn(http::serve_admin(leader.clone(), socket));
+    tracing::info!(%address, revision = leader.published().revision.number, machines = leader.config.followers.len(), "the leader serves");
+    ready(address);
+    let limits = Arc::new(leader.config.limits.clone());
+    let routed = leader.clone();
+    lockstep_edge::server::serve(listener, limits, stop, move |request| http::route(routed.clone(), request)).await;
+    let _ = admin.await;
+    let _ = std::fs::remove_file(leader.config.socket());
+    Ok(())
+}
+
+fn listen_hint(error: &std::io::Error, port: u16) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!(
+                "; another program has the port: see ss -ltnp 'sport = :{port}', or set http.port (0 takes a free one)"
+            )
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            "; no interface of this machine has that address: see ip address, set http.ip".to_owned()
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE: set http.port".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+/// The commands' socket. The store's lock is held, so an old one is nobody's.
+fn listen_admin(config: &Config) -> Result<UnixListener, LeaderError> {
+    let path = config.socket();
+    let _ = std::fs::remove_file(&path);
+    UnixListener::bind(&path).map_err(|source| LeaderError::Listen {
+        what: path.display().to_string(),
+        next: "; a socket's path may have 107 bytes: use a shorter root or paths.state".to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,130 @@
+//! What can be typed.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Configuration for fleets of Docker hosts, in lockstep.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, about, disable_help_subcommand = true, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the files are.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Root {
+    /// The home folder [default: $LOCKSTEP_ROOT, then $PRYV_CONF_ROOT, then /var/lib/lockstep]
+    #[arg(long = "root", value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl Root {
+    /// The folder, absolute.
+    pub(crate) fn path(&self) -> PathBuf {
+        let from_env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let root = self.dir.clone().or_else(|| from_env("LOCKSTEP_ROOT")).or_else(|| from_env("PRYV_CONF_ROOT"));
+        let root = root.unwrap_or_else(|| PathBuf::from("/var/lib/lockstep"));
+        std::path::absolute(&root).unwrap_or(root)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the leader in the foreground
+    Leader {
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Run a follower in the foreground
+    Follower {
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Say everything that is wrong with the leader's files; exit 1 if anything is
+    Validate {
+        #[command(flatten)]
+        root: Root,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Render a role from the files on disk
+    Render {
+        /// The role
+        role: String,
+        #[command(flatten)]
+        root: Root,
+        /// A machine's own view
+        #[arg(long)]
+        machine: Option<String>,
+        /// Write the tree into this folder, which has to be new or empty
+        #[arg(long, value_name = "DIR", conflicts_with = "format")]
+        out: Option<PathBuf>,
+        /// Print it in this form
+        #[arg(long, value_enum, default_value_t = Format::Json)]
+        format: Format,
+    },
+    /// Show what publishing would change; exit 0 nothing, 2 something, 1 error
+    Plan {
+        #[command(flatten)]
+        root: Root,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Validate, render and publish what is on disk, and notify the followers
+    Publish {
+        #[command(flatten)]
+        root: Root,
+        /// Why, for the history
+        #[arg(short, long, default_value = "")]
+        message: String,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+        /// Wait until every follower has proven it or failed; exit 3 if any failed
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait for the followers, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait")]
+        timeout: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell the followers again, without publishing
+    Notify {
+        #[command(flatten)]
+        root: Root,
+        /// Act on this compose service only, whether or not its files changed (repeatable)
+        #[arg(long = "service", value_name = "SERVICE")]
+        services: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what every machine runs
+    Status {
+        #[command(flatten)]
+        root: Root,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a rendered role is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// As GET /conf/{role} answers.
+    Json,
+    /// As a tar.
+    Tar,
+}

@@ -1,0 +1,84 @@
+//! One file a command; what several print stands in `show`.
+
+mod follower;
+mod leader;
+mod notify;
+mod plan;
+mod publish;
+mod render;
+mod show;
+mod status;
+mod validate;
+
+use crate::arguments::{Arguments, Command};
+use crate::exit::{Done, Failed};
+use lockstep_leader::config::Config;
+use std::io::Write as _;
+use std::path::Path;
+
+pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
+    match arguments.command {
+        Command::Leader { root } => leader::run(&root.path()),
+        Command::Follower { root } => follower::run(&root.path()),
+        Command::Validate { root, json } => validate::run(&root.path(), json),
+        Command::Render { role, root, machine, out, format } => {
+            render::run(&root.path(), &role, machine.as_deref(), out.as_deref(), format)
+        }
+        Command::Plan { root, json } => wait_for(plan::run(&root.path(), json)),
+        Command::Publish { root, message, yes, wait, timeout, json } => {
+            let options = publish::Options { message, yes, wait: wait.then_some(timeout), json };
+            wait_for(publish::run(&root.path(), options))
+        }
+        Command::Notify { root, services, json } => wait_for(notify::run(&root.path(), services, json)),
+        Command::Status { root, json } => wait_for(status::run(&root.path(), json)),
+        Command::Completions { shell } => {
+            let mut command = <Arguments as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());
+            Ok(Done::Good)
+        }
+    }
+}
+
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn leader_config(root: &Path) -> Result<Config, Failed> {
+    Ok(Config::load(root, environment())?)
+}
+
+/// A short command that waits for the leader.
+fn wait_for(work: impl Future<Output = Result<Done, Failed>>) -> Result<Done, Failed> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Prints one JSON document.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Prints; a reader that went away is no failure.
+fn print(text: &str) -> Result<(), Failed> {
+    write_out(text.as_bytes())
+}
+
+fn write_out(bytes: &[u8]) -> Result<(), Failed> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What a person should know beside the result.
+#[allow(clippy::print_stderr)]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Who types: for the history.
+fn author() -> String {
+    let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
+    name("SUDO_USER").or_else(|| name("USER")).or_else(|| name("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,32 @@
+//! `lockstep plan`: what publishing would change.
+
+use super::show::{Paint, changes};
+use super::{environment, leader_config, print, print_json, say};
+use crate::exit::{Done, Failed};
+use crate::socket::Socket;
+use lockstep_leader::leader::{Press, Publication};
+use std::path::Path;
+
+pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
+    let config = leader_config(root)?;
+    let publication: Publication = match Socket::find(&config)? {
+        Some(socket) => socket.get("/admin/plan").await?,
+        None => Press::open(config, environment())?.plan()?,
+    };
+    if json {
+        print_json(&publication)?;
+    } else if publication.changes.is_empty() {
+        say(&nothing(&publication));
+    } else {
+        print(&changes(&publication, Paint::new()))?;
+    }
+    Ok(if publication.changes.is_empty() && !publication.new { Done::Good } else { Done::Different })
+}
+
+pub(super) fn nothing(publication: &Publication) -> String {
+    if publication.new {
+        format!("no machine's files change, but what they are made from differs from revision {}", publication.revision)
+    } else {
+        format!("nothing changes: revision {} is what is on disk", publication.revision)
+    }
+}

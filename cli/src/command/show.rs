@@ -1,0 +1,170 @@
+//! How changes, pushes and machines look in a terminal.
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use lockstep_leader::difference::MachineChange;
+use lockstep_leader::leader::Publication;
+use lockstep_shared::api::{Change, Fleet, Machine, Outcome, Push, State};
+use std::io::IsTerminal as _;
+
+/// Colours, where standard output is a terminal that wants them.
+#[derive(Clone, Copy)]
+pub(super) struct Paint(bool);
+
+impl Paint {
+    pub(super) fn new() -> Self {
+        Self(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn diff_line(self, line: &str) -> String {
+        match line.as_bytes().first() {
+            Some(b'+') if !line.starts_with("+++") => self.wrap("32", line),
+            Some(b'-') if !line.starts_with("---") => self.wrap("31", line),
+            Some(b'@') => self.wrap("36", line),
+            _ => line.to_owned(),
+        }
+    }
+}
+
+/// Every change, machines with the very same change together.
+pub(super) fn changes(publication: &Publication, paint: Paint) -> String {
+    let mut out = String::new();
+    let mut shown: Vec<&MachineChange> = Vec::new();
+    for change in &publication.changes {
+        if shown.iter().any(|other| other.files == change.files) {
+            continue;
+        }
+        shown.push(change);
+        let same: Vec<&str> = publication
+            .changes
+            .iter()
+            .filter(|other| other.files == change.files)
+            .map(|other| other.machine.as_str())
+            .collect();
+        out.push_str(&paint.wrap("1", &format!("{} ({})", same.join(", "), change.role)));
+        out.push('\n');
+        // A new machine's whole tree would bury the rest: its names are enough.
+        let many = change.files.len() > 5 && change.files.iter().all(|file| file.change == Change::Added);
+        for file in &change.files {
+            let verb = match file.change {
+                Change::Added => "added  ",
+                Change::Changed => "changed",
+                Change::Removed => "removed",
+            };
+            out.push_str(&format!("  {verb} {}\n", file.path));
+            if !many && file.change != Change::Removed {
+                for line in file.diff.lines().filter(|line| !line.starts_with("---") && !line.starts_with("+++")) {
+                    out.push_str(&format!("    {}\n", paint.diff_line(line)));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// How followers took a push.
+pub(super) fn pushes(pushes: &[Push], paint: Paint) -> String {
+    let line = |push: &Push| match (&push.apply, &push.error) {
+        (Some(apply), _) => {
+            format!("  {:<20} {} apply {apply} ({:.0} ms)\n", push.machine, paint.wrap("32", "told"), push.took_ms)
+        }
+        (None, error) => format!(
+            "  {:<20} {} {}\n  {:<20} it follows by its long poll as soon as it reaches this leader\n",
+            push.machine,
+            paint.wrap("31", "not reached:"),
+            error.as_deref().unwrap_or_default(),
+            ""
+        ),
+    };
+    pushes.iter().map(line).collect()
+}
+
+/// One row a machine.
+pub(super) fn fleet(fleet: &Fleet, now: i64, paint: Paint) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["machine", "role", "runs", "state", "containers", "seen"]);
+    for machine in &fleet.machines {
+        table.add_row([
+            machine.name.to_string(),
+            machine.role.to_string(),
+            runs(machine, fleet.revision),
+            state(machine, paint),
+            containers(machine),
+            machine.seen.map_or("never".to_owned(), |seen| ago(now - seen)),
+        ]);
+    }
+    let mut out = format!("published: revision {}\n{table}\n", fleet.revision);
+    for machine in &fleet.machines {
+        for line in details(machine) {
+            out.push_str(&format!("{}: {line}\n", machine.name));
+        }
+    }
+    out
+}
+
+fn runs(machine: &Machine, published: u64) -> String {
+    match machine.status.as_ref().and_then(|status| status.running.as_ref()) {
+        None => "-".to_owned(),
+        Some(running) if running.digest == machine.wanted => format!("{published} (current)"),
+        Some(running) => format!("{} (behind)", running.revision),
+    }
+}
+
+fn state(machine: &Machine, paint: Paint) -> String {
+    match machine.status.as_ref().map(|status| status.state) {
+        None => paint.wrap("33", "silent"),
+        Some(State::New) => "new".to_owned(),
+        Some(State::Applying) => paint.wrap("36", "applying"),
+        Some(State::Applied) => paint.wrap("32", "applied"),
+        Some(State::Failed) => paint.wrap("31", "FAILED"),
+    }
+}
+
+fn containers(machine: &Machine) -> String {
+    let Some(status) = &machine.status else { return "-".to_owned() };
+    if !status.engine {
+        return "no engine".to_owned();
+    }
+    let well = status
+        .containers
+        .iter()
+        .filter(|container| container.state == "running" && container.health != "unhealthy")
+        .count();
+    format!("{well} of {} up", status.containers.len())
+}
+
+/// What was done and left alone, and why: of the last apply.
+pub(super) fn details(machine: &Machine) -> Vec<String> {
+    let Some(apply) = machine.status.as_ref().and_then(|status| status.apply.as_ref()) else { return Vec::new() };
+    let mut lines = Vec::new();
+    for action in &apply.actions {
+        let how = match action.outcome {
+            Outcome::Pending => "owed",
+            Outcome::Proven => "proven",
+            Outcome::Failed => "FAILED",
+        };
+        let name = action.container.as_deref().unwrap_or(&action.service);
+        lines.push(format!(
+            "{} {name}: {how} ({}; {}, {:.0} ms)",
+            action.verb, action.why, action.detail, action.took_ms
+        ));
+    }
+    lines.extend(apply.left_alone.iter().map(|left| format!("left alone {}: {}", left.service, left.why)));
+    lines.extend(apply.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(apply.error.iter().map(|error| format!("FAILED revision {}: {error}", apply.revision)));
+    lines
+}
+
+fn ago(seconds: i64) -> String {
+    match seconds {
+        ..=1 => "now".to_owned(),
+        2..=119 => format!("{seconds} s ago"),
+        120..=7199 => format!("{} min ago", seconds / 60),
+        7200..=172_799 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}

@@ -1,0 +1,19 @@
+//! `lockstep status`: one screen.
+
+use super::show::{self, Paint};
+use super::{leader_config, print, print_json};
+use crate::exit::{Done, Failed};
+use crate::socket::Socket;
+use lockstep_shared::api::Fleet;
+use std::path::Path;
+
+pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
+    let config = leader_config(root)?;
+    let fleet: Fleet = Socket::needed(&config)?.get("/admin/fleet").await?;
+    if json {
+        print_json(&fleet)?;
+    } else {
+        print(&show::fleet(&fleet, lockstep_edge::clock::now(), Paint::new()))?;
+    }
+    Ok(Done::Good)
+}

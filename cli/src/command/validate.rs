@@ -1,0 +1,52 @@
+//! `lockstep validate`: everything that could be wrong with the files, offline.
+
+use super::{leader_config, print, print_json, say};
+use crate::exit::{Done, Failed, failed};
+use lockstep_leader::fault::Faults;
+use lockstep_leader::leader::LeaderError;
+use lockstep_leader::release::{self, Release};
+use lockstep_leader::secrets::Secrets;
+use lockstep_leader::source::Source;
+use lockstep_leader::store::Store;
+use std::path::Path;
+
+pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
+    let config = leader_config(root)?;
+    config.keys()?;
+    let machines = release::machines(&config);
+    let check = || -> Result<usize, LeaderError> {
+        let source = Source::read(&config.platform, &config.templates)?;
+        let store = Store::peek(&config.state)?;
+        let mut secrets = Secrets::new(super::environment(), store.as_ref());
+        let bundles = Release::compile(&source, &machines).render(&machines, &machines, &mut secrets, 1)?;
+        Ok(bundles.values().map(|bundle| bundle.files.len()).sum())
+    };
+    match check() {
+        Ok(files) => {
+            if json {
+                print_json(
+                    &serde_json::json!({"valid": true, "machines": machines.len(), "files": files, "errors": []}),
+                )?;
+            } else {
+                print(&format!("valid: {files} files for {} machines\n", machines.len()))?;
+            }
+            Ok(Done::Good)
+        }
+        Err(LeaderError::Faults(faults)) => {
+            if json {
+                print_json(&serde_json::json!({"valid": false, "errors": faults}))?;
+            } else {
+                say(&faults.to_string());
+            }
+            Err(failed(counted(&faults)))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn counted(faults: &Faults) -> String {
+    match faults.0.len() {
+        1 => "1 mistake; correct it and run lockstep validate again".to_owned(),
+        n => format!("{n} mistakes; correct them and run lockstep validate again"),
+    }
+}

@@ -1,0 +1,44 @@
+//! What both long-running commands do: log to standard error, say `ready` on
+//! standard output and to systemd, and stop on SIGTERM or SIGINT.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+/// Logs readable lines to standard error; `LOCKSTEP_LOG` sets the level (`info`).
+pub(crate) fn log() {
+    let filter = EnvFilter::try_from_env("LOCKSTEP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .try_init();
+}
+
+/// Turns true on SIGTERM or SIGINT. To be called within a runtime.
+pub(crate) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("stopping");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let _ = sender.send(true);
+    });
+    Ok(receiver)
+}
+
+/// The one line on standard output.
+pub(crate) fn ready(address: SocketAddr) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "ready http://{address}");
+    let _ = out.flush();
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}

@@ -1,0 +1,257 @@
+//! Does what the plan says to containers, in its waves, and has each proven.
+//! An action that fails keeps only those from being done that depend on it.
+
+use crate::action::{Action, Verb};
+use crate::compose::{Compose, ComposeError, Up};
+use crate::container::Container;
+use crate::docker::{Details, Engine, EngineError};
+use crate::plan::waves;
+use crate::prove::{Expected, Unproven, Upright, prove};
+use crate::state::Applied;
+use futures_util::future::{join, join_all};
+use futures_util::stream::Empty;
+use lockstep_shared::api::{self, Outcome};
+use lockstep_shared::{OnChange, SafePath};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// All that acting needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The compose tool.
+    pub compose: &'a Compose,
+    /// How long a container must stay up if nothing else shows that it works.
+    pub settle: Duration,
+    /// The data folder's canonical path.
+    pub data_folder: &'a Path,
+    /// What is written now.
+    pub applied: &'a Applied,
+    /// The files that this apply changed.
+    pub changed: &'a [SafePath],
+    /// The project's containers before acting.
+    pub containers: &'a [Container],
+}
+
+/// Why an action failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
+    #[error(transparent)]
+    Unproven(#[from] Unproven),
+    #[error("not done, as it depends on {0}, which failed")]
+    Dependency(String),
+    #[error("it has no container named {0:?} any more; the next attempt looks for the new one")]
+    Gone(String),
+    #[error("there is no compose file to {0} it from")]
+    NoComposeFile(Verb),
+}
+
+/// How an action ended: seen how, or failed why.
+type Ended = Result<String, Failure>;
+
+const NO_CHANGES: Option<Empty<()>> = None;
+
+/// The actions as they are reported before anything is done.
+pub fn pending(actions: &[Action]) -> Vec<api::Action> {
+    let pending = actions.iter().map(|action| api::Action {
+        service: action.service.clone(),
+        container: action.container.clone(),
+        verb: action.verb.to_string(),
+        why: action.why.clone(),
+        outcome: Outcome::Pending,
+        detail: String::new(),
+        took_ms: 0.0,
+    });
+    pending.collect()
+}
+
+impl Stage<'_> {
+    /// Does all actions; how each ended, in their order. `progress` hears after every wave.
+    pub async fn act(&self, actions: &[Action], mut progress: impl FnMut(&[api::Action])) -> Vec<api::Action> {
+        let mut results = pending(actions);
+        let mut failed: BTreeSet<&str> = BTreeSet::new();
+        for wave in waves(actions) {
+            let (held, free): (Vec<usize>, Vec<usize>) = wave
+                .into_iter()
+                .partition(|index| actions[*index].depends_on.iter().any(|needed| failed.contains(needed.as_str())));
+            let (composed, single): (Vec<usize>, Vec<usize>) =
+                free.into_iter().partition(|index| actions[*index].verb.is_composed());
+            let alone = join_all(single.into_iter().map(|index| async move {
+                let began = Instant::now();
+                (index, self.alone(&actions[index]).await, began.elapsed())
+            }));
+            let (alone, together) = join(alone, self.together(actions, &composed)).await;
+            let held = held.into_iter().map(|index| {
+                let needed = actions[index].depends_on.iter().find(|needed| failed.contains(needed.as_str()));
+                (index, Err(Failure::Dependency(needed.cloned().unwrap_or_default())), Duration::ZERO)
+            });
+            let ended: Vec<_> = alone.into_iter().chain(together).chain(held).collect();
+            for (index, ended, took) in ended {
+                let result = &mut results[index];
+                result.took_ms = took.as_secs_f64() * 1000.0;
+                match ended {
+                    Ok(detail) => (result.outcome, result.detail) = (Outcome::Proven, detail),
+                    Err(failure) => {
+                        failed.insert(&actions[index].service);
+                        (result.outcome, result.detail) = (Outcome::Failed, failure.to_string());
+                    }
+                }
+            }
+            progress(&results);
+        }
+        results
+    }
+
+    /// One action on one container.
+    async fn alone(&self, action: &Action) -> Ended {
+        let name = action.container.clone().unwrap_or_default();
+        let container = self.containers.iter().find(|container| container.name == name);
+        let container = container.ok_or(Failure::Gone(name))?;
+        let name = container.name.as_str();
+        tracing::info!(service = %action.service, container = name, verb = %action.verb, why = %action.why, "acting");
+        match &action.verb {
+            Verb::Live(steps) => {
+                let before = self.engine.details(name).await?;
+                for step in steps {
+                    match step {
+                        OnChange::Signal(signal) => self.engine.signal(name, signal).await?,
+                        OnChange::Exec(command) => {
+                            self.engine.exec(name, command).await?;
+                        }
+                        OnChange::None | OnChange::Restart | OnChange::Recreate => {}
+                    }
+                }
+                self.prove(container, &Upright::GoesOn(before.started_at), action).await
+            }
+            Verb::Restart => {
+                let before: Details = self.engine.details(name).await?;
+                // Subscribed before acting: a quick death would be missed otherwise.
+                let changes = self.engine.changes(name).await?;
+                self.engine.restart(name, before.stop_timeout).await?;
+                let upright = Upright::ComesUp { settle: self.settle, may_end: false };
+                let expected = self.expected(action);
+                Ok(prove(self.engine, container, &upright, Some(changes), self.data_folder, &expected).await?)
+            }
+            Verb::None | Verb::Converge | Verb::Recreate | Verb::Create => {
+                self.prove(container, &Upright::AsItIs, action).await
+            }
+        }
+    }
+
+    async fn prove(&self, container: &Container, upright: &Upright, action: &Action) -> Ended {
+        let expected = self.expected(action);
+        Ok(prove(self.engine, container, upright, NO_CHANGES, self.data_folder, &expected).await?)
+    }
+
+    /// The files to look at in a container: those of this apply, and those of an
+    /// earlier one for which the action was still owed.
+    fn expected<'s>(&'s self, action: &'s Action) -> Vec<Expected<'s>> {
+        let paths: BTreeSet<&SafePath> = self.changed.iter().chain(&action.files).collect();
+        let expected =
+            |path: &'s SafePath| Expected { path, sha256: self.applied.files.get(path).map(|known| known.sha256) };
+        paths.into_iter().map(expected).collect()
+    }
+
+    /// All that compose does in one wave: one call for what it shall recreate or
+    /// create, one more for what it shall compare.
+    async fn together(&self, actions: &[Action], composed: &[usize]) -> Vec<(usize, Ended, Duration)> {
+        let (compared, forced): (Vec<usize>, Vec<usize>) =
+            composed.iter().partition(|index| actions[**index].verb == Verb::Converge);
+        let mut ended = self.up(actions, &forced, true).await;
+        ended.extend(self.up(actions, &compared, false).await);
+        ended
+    }
+
+    async fn up(&self, actions: &[Action], indices: &[usize], force: bool) -> Vec<(usize, Ended, Duration)> {
+        if indices.is_empty() {
+            return Vec::new();
+        }
+        let began = Instant::now();
+        let called = self.call_compose(actions, indices, force).await;
+        let containers = self.engine.containers().await;
+        let proofs = indices.iter().map(|index| {
+            let (called, containers) = (&called, &containers);
+            async move {
+                let action = &actions[*index];
+                let ended = match (called, containers) {
+                    (Ok(()), Ok(containers)) => self.came_up(action, containers).await,
+                    // Compose stops at the first failure: what came up before it is still good.
+                    (Err(failure), Ok(containers)) if self.is_new(action, containers) => {
+                        self.came_up(action, containers).await.map_err(|_| again(failure))
+                    }
+                    (Err(failure), _) => Err(again(failure)),
+                    (Ok(()), Err(_)) => Err(Failure::Gone(action.service.clone())),
+                };
+                (*index, ended, began.elapsed())
+            }
+        });
+        join_all(proofs).await
+    }
+
+    async fn call_compose(&self, actions: &[Action], indices: &[usize], force: bool) -> Result<(), Failure> {
+        let Some(file) = &self.applied.compose else {
+            let verb = indices.first().map_or(Verb::Recreate, |index| actions[*index].verb.clone());
+            return Err(Failure::NoComposeFile(verb));
+        };
+        let services: BTreeMap<String, usize> = indices
+            .iter()
+            .map(|index| {
+                let service = &actions[*index].service;
+                let own = self.containers.iter().filter(|container| container.service == *service);
+                (service.clone(), own.count())
+            })
+            .collect();
+        let names = services.keys().cloned().collect::<Vec<_>>().join(", ");
+        tracing::info!(services = %names, force, "compose brings services up");
+        let file = self.data_folder.join(file.as_str());
+        let folder = file.parent().unwrap_or(self.data_folder);
+        // On a machine without any container nothing can be disturbed, and compose sees to all that is needed.
+        let no_deps = !self.containers.is_empty();
+        Ok(self.compose.up(Up { file: &file, folder, services: &services, force, no_deps }).await?)
+    }
+
+    /// Whether the service has a container now that it didn't have before.
+    fn is_new(&self, action: &Action, containers: &[Container]) -> bool {
+        let mut own = containers.iter().filter(|container| container.service == action.service);
+        own.any(|container| !self.containers.iter().any(|before| before.id == container.id))
+    }
+
+    /// Proves all containers that a service has now.
+    async fn came_up(&self, action: &Action, containers: &[Container]) -> Ended {
+        let own: Vec<_> = containers.iter().filter(|container| container.service == action.service).collect();
+        if own.is_empty() {
+            return Ok("compose made no container for it: its definition asks for none".to_owned());
+        }
+        let proofs = own.into_iter().map(|container| async move {
+            let kept = self.containers.iter().any(|before| before.id == container.id);
+            if kept && action.verb == Verb::Converge {
+                let detail = self.prove(container, &Upright::AsItIs, action).await?;
+                let kept = "compose kept it, its definition is the same".to_owned();
+                return Ok(if detail.is_empty() { kept } else { format!("{kept}; {detail}") });
+            }
+            let upright = Upright::ComesUp { settle: self.settle, may_end: true };
+            self.prove(container, &upright, action).await
+        });
+        let details: Result<Vec<String>, Failure> = join_all(proofs).await.into_iter().collect();
+        Ok(details?.join("; "))
+    }
+}
+
+/// The same failure for the next service that it concerns.
+fn again(failure: &Failure) -> Failure {
+    match failure {
+        Failure::Compose(ComposeError::Failed { command, status, said }) => {
+            ComposeError::Failed { command: command.clone(), status: status.clone(), said: said.clone() }.into()
+        }
+        Failure::Compose(ComposeError::Late { command }) => ComposeError::Late { command: command.clone() }.into(),
+        Failure::NoComposeFile(verb) => Failure::NoComposeFile(verb.clone()),
+        _ => ComposeError::Missing.into(),
+    }
+}

@@ -1,0 +1,212 @@
+//! What an apply will do, as a value: from the bundle, what was applied
+//! before, what is on the disk and what the containers mount. Pure: `lockstep
+//! plan` shows exactly the value that the apply executes.
+
+mod actions;
+mod compose;
+mod files;
+mod order;
+mod show;
+
+pub use order::waves;
+
+use crate::action::Action;
+use crate::compose_file::{self, BadCompose, ComposeFile};
+use crate::container::Container;
+use crate::disk::{Obstacle, Snapshot};
+use crate::state::Applied;
+use crate::write::Steps;
+use lockstep_shared::api::{Change, FileChange, LeftAlone};
+use lockstep_shared::{Bundle, Name, SafePath, Sha256};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// All that a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// What is to be true.
+    pub bundle: &'a Bundle,
+    /// The revision it came with.
+    pub revision: u64,
+    /// What was written last; `None` on a new machine.
+    pub applied: Option<&'a Applied>,
+    /// What stands at each of [`paths`].
+    pub disk: &'a Snapshot,
+    /// The data folder's canonical path.
+    pub data_folder: &'a Path,
+    /// The project's containers; `None` without an engine.
+    pub containers: Option<&'a [Container]>,
+    /// What was asked for.
+    pub wanted: &'a Wanted,
+}
+
+/// What an apply was asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Act on these services only; what others need is kept for later. `None`: on all.
+    pub only: Option<BTreeSet<String>>,
+    /// Act on these even if nothing of theirs changed.
+    pub asked: BTreeSet<String>,
+    /// Whether actions that waited for a notification are done now.
+    pub release: bool,
+}
+
+impl Wanted {
+    /// Whatever has to be done, for all services.
+    pub fn all() -> Self {
+        Self { only: None, asked: BTreeSet::new(), release: true }
+    }
+
+    /// What failed before, once more; what waits goes on waiting.
+    pub fn retry() -> Self {
+        Self { release: false, ..Self::all() }
+    }
+
+    /// These services, as a notification names them.
+    pub fn services(services: impl IntoIterator<Item = String>) -> Self {
+        let asked: BTreeSet<String> = services.into_iter().collect();
+        Self { only: Some(asked.clone()), asked, release: true }
+    }
+
+    /// Asks for both at once.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.only = match (self.only, other.only) {
+            (Some(mut one), Some(other)) => {
+                one.extend(other);
+                Some(one)
+            }
+            _ => None,
+        };
+        self.asked.extend(other.asked);
+        self.release |= other.release;
+        self
+    }
+
+    fn includes(&self, service: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(service))
+    }
+}
+
+/// What an apply will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The role that the bundle is for.
+    pub role: Name,
+    /// The revision it came with.
+    pub revision: u64,
+    /// Its digest.
+    pub digest: Sha256,
+    /// What happens on the disk.
+    pub steps: Steps,
+    /// What happens to containers; [`waves`] gives the order.
+    pub actions: Vec<Action>,
+    /// What has to happen as well, but waits for a later notification.
+    pub deferred: Vec<Action>,
+    /// Services that are not touched, each with the reason.
+    pub left_alone: Vec<LeftAlone>,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+    /// The compose file's services, each with the hash of its definition.
+    pub services: BTreeMap<String, Sha256>,
+}
+
+/// Why there is no plan: nothing may be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Something on the disk is in the way.
+    #[error("below {}, {}", .folder.display(), listed(.obstacles))]
+    Obstacles {
+        /// The data folder.
+        folder: PathBuf,
+        /// What is in the way, at least one.
+        obstacles: Vec<Obstacle>,
+    },
+    /// The compose file can't be read.
+    #[error(
+        "the compose file {path:?} of the bundle can't be read: {source}; correct the role's template and publish again"
+    )]
+    Compose {
+        /// The compose file.
+        path: SafePath,
+        /// What is wrong with it.
+        source: BadCompose,
+    },
+}
+
+fn listed(obstacles: &[Obstacle]) -> String {
+    obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A file whose bytes, mode or owner change, or that goes.
+#[derive(Debug, Clone)]
+struct Changed<'a> {
+    path: &'a SafePath,
+    change: Change,
+    on_change: Option<&'a lockstep_shared::OnChange>,
+    services: &'a [String],
+    containers: &'a [String],
+}
+
+impl Plan {
+    /// Whether nothing happens at all.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.actions.is_empty()
+    }
+
+    /// The files that change, by path.
+    pub fn changes(&self) -> Vec<FileChange> {
+        let written =
+            self.steps.write.iter().map(|write| FileChange { path: write.path.clone(), change: write.change });
+        let removed = self.steps.remove.iter().map(|path| FileChange { path: path.clone(), change: Change::Removed });
+        let mut changes: Vec<_> = written.chain(removed).collect();
+        changes.sort_by(|one, other| one.path.cmp(&other.path));
+        changes
+    }
+}
+
+/// Every path that a plan needs to know about, relative to the data folder.
+pub fn paths<'a>(bundle: &'a Bundle, applied: Option<&'a Applied>) -> impl Iterator<Item = &'a str> {
+    let wanted = bundle.files.iter().filter_map(|file| match file.path.is_protected() {
+        false => Some(file.path.as_str()),
+        true if file.path.is_folder_marker() => file.path.parent(),
+        true => None,
+    });
+    let known = applied.into_iter().flat_map(|applied| applied.files.keys().map(SafePath::as_str));
+    wanted.chain(known)
+}
+
+/// Makes the plan.
+pub fn plan(inputs: Inputs<'_>) -> Result<Plan, PlanError> {
+    let bundle = inputs.bundle;
+    let compose = match bundle.compose_file() {
+        Some(file) => compose_file::read(&file.content)
+            .map_err(|source| PlanError::Compose { path: file.path.clone(), source })?,
+        None => ComposeFile::default(),
+    };
+    let mut plan = Plan {
+        role: bundle.role.clone(),
+        revision: inputs.revision,
+        digest: bundle.digest,
+        steps: Steps::default(),
+        actions: Vec::new(),
+        deferred: Vec::new(),
+        left_alone: Vec::new(),
+        notes: Vec::new(),
+        services: compose.services.iter().map(|(name, service)| (name.clone(), service.definition)).collect(),
+    };
+    if let Some(before) = inputs.applied.filter(|applied| applied.role != bundle.role) {
+        plan.notes.push(format!("the machine's role changes from {} to {}", before.role, bundle.role));
+    }
+    let changed = files::plan(inputs, &mut plan)?;
+    match inputs.containers {
+        Some(containers) => actions::plan(inputs, containers, &compose, &changed, &mut plan),
+        None if compose.services.is_empty() && changed.is_empty() => {}
+        None => plan.notes.push("this machine has no engine (\"docker\": null): files only".to_owned()),
+    }
+    Ok(plan)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! The plan as a person reads it.
+
+use super::{Plan, waves};
+use crate::write::How;
+use lockstep_shared::api::Change;
+use std::fmt;
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "revision {} of role {}", self.revision, self.role)?;
+        for write in &self.steps.write {
+            let sign = if write.change == Change::Added { '+' } else { '~' };
+            let how = if write.how == How::InPlace { ", in place" } else { "" };
+            let owner = write.owner.map(|owner| format!(" {owner}")).unwrap_or_default();
+            writeln!(f, "  {sign} {} ({}{owner}{how})", write.path, write.mode)?;
+        }
+        for path in &self.steps.remove {
+            writeln!(f, "  - {path}")?;
+        }
+        for folder in &self.steps.folders {
+            writeln!(f, "  + {folder}/")?;
+        }
+        for (number, wave) in waves(&self.actions).iter().enumerate() {
+            for action in wave.iter().map(|index| &self.actions[*index]) {
+                let container = action.container.as_deref().unwrap_or("-");
+                writeln!(f, "  {}. {} {} ({container}): {}", number + 1, action.verb, action.service, action.why)?;
+            }
+        }
+        for action in &self.deferred {
+            writeln!(f, "  later: {} {}: {}", action.verb, action.service, action.why)?;
+        }
+        for left in &self.left_alone {
+            writeln!(f, "  {} is left alone: {}", left.service, left.why)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  note: {note}")?;
+        }
+        if self.is_empty() { writeln!(f, "  nothing to do") } else { Ok(()) }
+    }
+}

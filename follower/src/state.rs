@@ -1,0 +1,325 @@
+//! The follower's memory: `state/applied.json`, what it wrote and what it
+//! still owes, and the lock that keeps a second follower away from it.
+
+use crate::action::Action;
+use lockstep_edge::{clock, durable};
+use lockstep_shared::api::Running;
+use lockstep_shared::{Bundle, File, Mode, Name, OnChange, Owner, SafePath, Sha256};
+use rustix::fs::{FlockOperation, Mode as Permissions, OFlags};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// The form of `applied.json` that this version reads and writes.
+pub const FORMAT: u64 = 1;
+
+/// What the follower last wrote, and what of it is proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// [`FORMAT`].
+    pub format: u64,
+    /// The apply that wrote it.
+    pub apply: String,
+    /// The role it was for.
+    pub role: Name,
+    /// The revision it came with.
+    pub revision: u64,
+    /// The bundle's digest.
+    pub digest: Sha256,
+    /// When it was written, Unix seconds.
+    pub since: i64,
+    /// The compose file among `files`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<SafePath>,
+    /// What was written: exactly these files may be removed later.
+    pub files: BTreeMap<SafePath, Known>,
+    /// The compose file's services, each with the hash of its definition.
+    #[serde(default)]
+    pub services: BTreeMap<String, Sha256>,
+    /// The last bundle that was also acted on and proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Running>,
+    /// Actions that are still to be done.
+    #[serde(default)]
+    pub owed: Vec<Owed>,
+}
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The hash of its bytes.
+    pub sha256: Sha256,
+    /// Its mode.
+    pub mode: Mode,
+    /// Its owner, where the role set one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// What its removal means for a container, where the role said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_change: Option<OnChange>,
+    /// The services it concerned, instead of those found by their mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
+    /// The containers it concerned, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
+}
+
+/// An action that is still to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// The action.
+    pub action: Action,
+    /// It waits for the next notification, which names its service or none;
+    /// otherwise it failed and is tried again.
+    pub deferred: bool,
+}
+
+impl From<&File> for Known {
+    fn from(file: &File) -> Self {
+        Self {
+            sha256: file.sha256,
+            mode: file.mode,
+            owner: file.owner,
+            on_change: file.on_change.clone(),
+            services: file.services.clone(),
+            containers: file.containers.clone(),
+        }
+    }
+}
+
+impl Applied {
+    /// What is true once `bundle` is written: nothing of it proven yet.
+    pub fn written(
+        apply: &str,
+        bundle: &Bundle,
+        revision: u64,
+        services: BTreeMap<String, Sha256>,
+        before: Option<&Self>,
+    ) -> Self {
+        let managed = bundle.files.iter().filter(|file| !file.path.is_protected());
+        Self {
+            format: FORMAT,
+            apply: apply.to_owned(),
+            role: bundle.role.clone(),
+            revision,
+            digest: bundle.digest,
+            since: clock::now(),
+            compose: bundle.compose.clone(),
+            files: managed.map(|file| (file.path.clone(), Known::from(file))).collect(),
+            services,
+            running: before.and_then(|before| before.running.clone()),
+            owed: Vec::new(),
+        }
+    }
+
+    /// Records how acting ended: proven when nothing failed.
+    pub fn settle(&mut self, owed: Vec<Owed>) {
+        self.owed = owed;
+        if self.owed.iter().all(|owed| owed.deferred) {
+            let same = self.running.as_ref().filter(|running| running.digest == self.digest);
+            let since = same.map_or_else(clock::now, |running| running.since);
+            self.running = Some(Running { revision: self.revision, digest: self.digest, since });
+        }
+    }
+}
+
+/// Why the state can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another follower has it.
+    #[error(
+        "the state folder {0} is in use by another follower; stop that one first (systemctl status lockstep-follower), or give this one a --root of its own"
+    )]
+    Locked(PathBuf),
+    /// A file operation failed.
+    #[error(
+        "{operation} {path} failed: {source}; the state folder needs room and an owner that may write: ls -ld and df -h tell"
+    )]
+    Io {
+        /// What was done.
+        operation: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The file is not what this version can read.
+    #[error(
+        "{path} can't be used: {why}. It says which files the follower may remove, so it is never passed over; if it can't be repaired, move it away (mv {path} {path}.bad): the next apply then compares all files with the disk and removes none"
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The state folder, locked for this process.
+#[derive(Debug)]
+pub struct StateFolder {
+    path: PathBuf,
+    /// Held open: the lock ends with it.
+    _lock: OwnedFd,
+}
+
+impl StateFolder {
+    /// Makes the folder where it is missing, and locks it.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let failed = |operation, path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| StateError::Io { operation, path, source }
+        };
+        durable::private_folder(path).map_err(failed("making the folder", path))?;
+        let file = path.join("lock");
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(&file, flags, Permissions::from_raw_mode(0o600))
+            .map_err(|errno| failed("opening", &file)(errno.into()))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(path.to_owned())),
+            Err(errno) => Err(failed("locking", &file)(errno.into())),
+        }
+    }
+
+    /// The journal's place.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    fn applied(&self) -> PathBuf {
+        self.path.join("applied.json")
+    }
+
+    /// What was applied; `None` on a new machine.
+    pub fn load(&self) -> Result<Option<Applied>, StateError> {
+        let path = self.applied();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StateError::Io { operation: "reading", path, source }),
+        };
+        parse(&bytes).map(Some).map_err(|why| StateError::Unreadable { path, why })
+    }
+
+    /// Replaces `applied.json` durably.
+    pub fn save(&self, applied: &Applied) -> Result<(), StateError> {
+        let path = self.applied();
+        durable::replace(&path, &json(applied), 0o600).map_err(|source| StateError::Io {
+            operation: "replacing",
+            path,
+            source,
+        })
+    }
+
+    /// Replaces `applied.json` at once, for readers; only the journal makes it
+    /// durable until [`Self::save`] does.
+    pub fn show(&self, applied: &Applied) -> Result<(), StateError> {
+        let (path, temporary) = (self.applied(), self.path.join(".applied.json.shown"));
+        let failed = |operation| {
+            let path = path.clone();
+            move |source| StateError::Io { operation, path, source }
+        };
+        let _ = std::fs::remove_file(&temporary);
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&temporary, flags, Permissions::from_raw_mode(0o600))
+            .map_err(|errno| failed("writing")(errno.into()))?;
+        io::Write::write_all(&mut std::fs::File::from(file), &json(applied)).map_err(failed("writing"))?;
+        std::fs::rename(&temporary, &path).map_err(failed("replacing"))
+    }
+}
+
+fn json(applied: &Applied) -> Vec<u8> {
+    serde_json::to_vec_pretty(applied).unwrap_or_default()
+}
+
+fn parse(bytes: &[u8]) -> Result<Applied, String> {
+    let value: serde_json::Value =
+        serde_json::from_slice(bytes).map_err(|error| format!("it is not JSON ({error})"))?;
+    match value.get("format").and_then(serde_json::Value::as_u64) {
+        Some(FORMAT) => {}
+        Some(other) => {
+            return Err(format!(
+                "it has format {other} and this version ({}) knows {FORMAT}: install the newer version again",
+                env!("CARGO_PKG_VERSION")
+            ));
+        }
+        None => return Err("it has no \"format\" number".to_owned()),
+    }
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::Verb;
+
+    fn applied() -> Applied {
+        let file = File::plain(SafePath::new("a/conf/x").unwrap(), b"x".as_slice());
+        let bundle = Bundle::new(Name::new("core").unwrap(), Name::new("core-1").unwrap(), None, vec![file]).unwrap();
+        Applied::written("a1", &bundle, 7, BTreeMap::new(), None)
+    }
+
+    fn owed(deferred: bool) -> Owed {
+        let action = Action {
+            service: "web".into(),
+            container: None,
+            verb: Verb::Restart,
+            why: "w".into(),
+            files: Vec::new(),
+            depends_on: Vec::new(),
+        };
+        Owed { action, deferred }
+    }
+
+    #[test]
+    fn round_trips_and_knows_a_new_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFolder::open(&folder.path().join("state")).unwrap();
+        assert_eq!(state.load().unwrap(), None);
+        let mut applied = applied();
+        applied.settle(vec![owed(true)]);
+        state.save(&applied).unwrap();
+        assert_eq!(state.load().unwrap(), Some(applied.clone()));
+        applied.revision = 8;
+        state.show(&applied).unwrap();
+        assert_eq!(state.load().unwrap(), Some(applied));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_never_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFolder::open(folder.path()).unwrap();
+        for (text, wanted) in [
+            ("", "not JSON"),
+            ("{}", "no \"format\""),
+            ("{\"format\":2}", "format 2"),
+            ("{\"format\":1}", "missing field"),
+        ] {
+            std::fs::write(folder.path().join("applied.json"), text).unwrap();
+            let error = state.load().unwrap_err().to_string();
+            assert!(error.contains(wanted) && error.contains("mv "), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_followers_cannot_share_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = StateFolder::open(folder.path()).unwrap();
+        assert!(matches!(StateFolder::open(folder.path()), Err(StateError::Locked(_))));
+        drop(first);
+        StateFolder::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn running_is_what_was_proven_last() {
+        let mut applied = applied();
+        applied.settle(vec![owed(false)]);
+        assert_eq!(applied.running, None);
+        applied.settle(vec![owed(true)]);
+        assert_eq!(applied.running.as_ref().map(|running| running.revision), Some(7));
+    }
+}

@@ -1,0 +1,516 @@
+//! Writes what the plan says, so that any failure before the commit leaves
+//! nothing changed: every new file is staged beside its place, with its mode
+//! and owner, and after the commit only renamed.
+
+use crate::disk::{DataFolder, DiskError, Entry, STAGED, Snapshot};
+use lockstep_shared::api::Change;
+use lockstep_shared::{File as BundleFile, Mode, Owner, SafePath, Sha256};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Gid, Mode as Permissions, OFlags, Uid};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+/// What happens on the disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steps {
+    /// Files to write, by path.
+    pub write: Vec<Write>,
+    /// Files to remove.
+    pub remove: Vec<SafePath>,
+    /// Folders to make, for services that expect them.
+    pub folders: Vec<SafePath>,
+}
+
+/// The new bytes, by path.
+pub type Contents = BTreeMap<SafePath, Arc<[u8]>>;
+
+/// A file to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// Where.
+    pub path: SafePath,
+    /// Its permission bits.
+    pub mode: Mode,
+    /// Its owner; `None` leaves it to the follower's own user, or as it is in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// The hash of its bytes.
+    pub sha256: Sha256,
+    /// How many bytes it has.
+    pub size: usize,
+    /// Whether it is new.
+    pub change: Change,
+    /// How it is written.
+    pub how: How,
+}
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// A staged file is renamed over it: readers see the old or the new one.
+    Rename,
+    /// Its bytes are replaced where they are: a container that mounts the file
+    /// itself would not see another one.
+    InPlace,
+}
+
+impl Steps {
+    /// Whether nothing happens.
+    pub fn is_empty(&self) -> bool {
+        self.write.is_empty() && self.remove.is_empty() && self.folders.is_empty()
+    }
+}
+
+impl Write {
+    /// Writing a file of a bundle by rename.
+    pub fn of(file: &BundleFile, change: Change) -> Self {
+        Self {
+            path: file.path.clone(),
+            mode: file.mode,
+            owner: file.owner,
+            sha256: file.sha256,
+            size: file.content.len(),
+            change,
+            how: How::Rename,
+        }
+    }
+
+    /// Whether the disk has it already.
+    pub fn is_done(&self, entry: &Entry) -> bool {
+        matches!(entry, Entry::File { sha256, mode, uid, gid }
+            if *sha256 == self.sha256
+                && *mode == self.mode.bits()
+                && self.owner.is_none_or(|owner| (owner.uid, owner.gid) == (*uid, *gid)))
+    }
+}
+
+/// Files that stand ready beside their places.
+#[derive(Debug)]
+pub struct Staged<'a> {
+    data: &'a DataFolder,
+    steps: &'a Steps,
+    folders: BTreeMap<String, OwnedFd>,
+    /// Folders made for this, outermost first.
+    made: Vec<String>,
+    /// For each write: the staged name, or the open file to be written in place.
+    ready: Vec<Ready>,
+}
+
+#[derive(Debug)]
+enum Ready {
+    Staged(String),
+    InPlace(File),
+}
+
+/// What an apply touched, to be made durable.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Touched {
+    files: BTreeSet<SafePath>,
+    folders: BTreeSet<String>,
+}
+
+/// Stages all that `steps` say. On an error nothing is changed.
+pub fn stage<'a>(data: &'a DataFolder, steps: &'a Steps, contents: &Contents) -> Result<Staged<'a>, DiskError> {
+    let ready = Vec::with_capacity(steps.write.len());
+    let mut staged = Staged { data, steps, folders: BTreeMap::new(), made: Vec::new(), ready };
+    for folder in &steps.folders {
+        if let Err(error) = staged.make_folder(folder.as_str()) {
+            staged.undo();
+            return Err(error);
+        }
+    }
+    for write in &steps.write {
+        match staged.prepare(write, bytes(contents, &write.path)) {
+            Ok(ready) => staged.ready.push(ready),
+            Err(error) => {
+                staged.undo();
+                return Err(error);
+            }
+        }
+    }
+    Ok(staged)
+}
+
+impl Staged<'_> {
+    /// Takes everything back.
+    pub fn undo(self) {
+        for (write, ready) in self.steps.write.iter().zip(&self.ready) {
+            if let (Ready::Staged(name), Some(folder)) = (ready, self.folders.get(parent(&write.path))) {
+                let _ = rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty());
+            }
+        }
+        for made in self.made.iter().rev() {
+            let (parent, name) = made.rsplit_once('/').unwrap_or(("", made));
+            if let Ok(folder) = self.data.folder(parent) {
+                let _ = rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR);
+            }
+        }
+    }
+
+    /// Puts everything in its place. Only to be called after the commit: from
+    /// here on the journal, not this value, is what a failure is mended from.
+    pub fn swap(self, contents: &Contents) -> Result<Touched, DiskError> {
+        let mut touched = Touched::default();
+        touched
+            .folders
+            .extend(self.made.iter().map(|made| made.rsplit_once('/').map_or("", |(above, _)| above).to_owned()));
+        touched.folders.extend(self.made.iter().cloned());
+        for (write, ready) in self.steps.write.iter().zip(&self.ready) {
+            let path = write.path.as_str();
+            match ready {
+                Ready::Staged(name) => {
+                    let folder = &self.folders[parent(&write.path)];
+                    rustix::fs::renameat(folder, name.as_str(), folder, write.path.file_name())
+                        .map_err(|errno| self.data.failed("renaming the new file to", path, errno))?;
+                    touched.folders.insert(parent(&write.path).to_owned());
+                }
+                Ready::InPlace(file) => {
+                    let content = bytes(contents, &write.path);
+                    let written = file.write_all_at(content, 0).and_then(|()| file.set_len(content.len() as u64));
+                    written.map_err(|source| DiskError::Io {
+                        operation: "writing in place",
+                        path: self.data.path().join(path),
+                        source,
+                    })?;
+                    set_permissions(file, write)
+                        .map_err(|errno| self.data.failed("setting the owner and mode of", path, errno))?;
+                }
+            }
+            touched.files.insert(write.path.clone());
+        }
+        for path in &self.steps.remove {
+            if remove(self.data, path)? {
+                touched.folders.insert(parent(path).to_owned());
+            }
+        }
+        Ok(touched)
+    }
+
+    fn prepare(&mut self, write: &Write, content: &[u8]) -> Result<Ready, DiskError> {
+        let path = write.path.as_str();
+        let data = self.data;
+        if write.how == How::InPlace {
+            match data.file_in_place(path) {
+                Ok(fd) => {
+                    // So that a full disk is met now, not half-way through the only copy.
+                    match rustix::fs::fallocate(&fd, FallocateFlags::KEEP_SIZE, 0, content.len().max(1) as u64) {
+                        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Ready::InPlace(File::from(fd))),
+                        Err(errno) => return Err(data.failed("reserving room for", path, errno)),
+                    }
+                }
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(data.failed("opening", path, errno)),
+            }
+        }
+        let folder_path = parent(&write.path);
+        if !self.folders.contains_key(folder_path) {
+            let folder = self.make_folder(folder_path)?;
+            self.folders.insert(folder_path.to_owned(), folder);
+        }
+        let folder = &self.folders[folder_path];
+        let name = staged_name(write.path.file_name());
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create = || rustix::fs::openat(folder, name.as_str(), flags, Permissions::from_raw_mode(0o600));
+        let created = match create() {
+            Err(Errno::EXIST) => {
+                // Left behind by a failure; the lock makes sure that it is nobody's.
+                rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty()).and_then(|()| create())
+            }
+            other => other,
+        };
+        let mut file = File::from(created.map_err(|errno| data.failed("staging", path, errno))?);
+        let filled = file
+            .write_all(content)
+            .map_err(|source| DiskError::Io { operation: "staging", path: data.path().join(path), source })
+            .and_then(|()| {
+                set_permissions(&file, write).map_err(|errno| data.failed("setting the owner and mode of", path, errno))
+            });
+        if let Err(error) = filled {
+            let _ = rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty());
+            return Err(error);
+        }
+        Ok(Ready::Staged(name))
+    }
+
+    /// Opens a folder, making what is missing of it.
+    fn make_folder(&mut self, path: &str) -> Result<OwnedFd, DiskError> {
+        match self.data.folder(path) {
+            Err(Errno::NOENT) => {}
+            other => return other.map_err(|errno| self.data.failed("opening the folder", path, errno)),
+        }
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.make_folder(above)?;
+        match rustix::fs::mkdirat(&parent, name, Permissions::from_raw_mode(0o755)) {
+            Ok(()) => self.made.push(path.to_owned()),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(self.data.failed("making the folder", path, errno)),
+        }
+        self.data.folder(path).map_err(|errno| self.data.failed("opening the folder", path, errno))
+    }
+}
+
+impl Touched {
+    /// Adds what another apply touched.
+    pub fn and(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.folders.extend(other.folders);
+    }
+
+    /// Makes all of it durable. What is gone meanwhile needs no syncing.
+    pub fn sync(&self, data: &DataFolder) -> Result<(), DiskError> {
+        let opened = self.files.iter().map(|path| (path.as_str(), data.file(path.as_str())));
+        let folders = self.folders.iter().map(|path| (path.as_str(), data.folder(path)));
+        for (path, opened) in opened.chain(folders) {
+            match opened.and_then(rustix::fs::fsync) {
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => return Err(data.failed("syncing", path, errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Does again what a crash may have interrupted: whatever of `steps` the disk
+/// doesn't show yet.
+pub fn redo(data: &DataFolder, steps: &Steps, contents: &Contents) -> Result<Touched, DiskError> {
+    let snapshot: Snapshot = data.look(steps.write.iter().map(|write| write.path.as_str()))?;
+    let mut left = steps.clone();
+    left.write.retain(|write| !write.is_done(snapshot.entry(write.path.as_str())));
+    let mut touched = stage(data, &left, contents)?.swap(contents)?;
+    // Done before the crash, but perhaps not durably.
+    touched.files.extend(steps.write.iter().map(|write| write.path.clone()));
+    touched.folders.extend(steps.write.iter().map(|write| parent(&write.path).to_owned()));
+    touched.folders.extend(steps.remove.iter().map(|path| parent(path).to_owned()));
+    Ok(touched)
+}
+
+/// Removes a file if it still is one; whether it was there.
+fn remove(data: &DataFolder, path: &SafePath) -> Result<bool, DiskError> {
+    let gone = |errno| matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP);
+    let folder = match data.folder(parent(path)) {
+        Ok(folder) => folder,
+        Err(errno) if gone(errno) => return Ok(false),
+        Err(errno) => return Err(data.failed("opening the folder of", path.as_str(), errno)),
+    };
+    let is_file = rustix::fs::statat(&folder, path.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+    if !is_file {
+        return Ok(false);
+    }
+    match rustix::fs::unlinkat(&folder, path.file_name(), AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(errno) if gone(errno) => Ok(false),
+        Err(errno) => Err(data.failed("removing", path.as_str(), errno)),
+    }
+}
+
+fn set_permissions(file: &File, write: &Write) -> Result<(), Errno> {
+    if let Some(owner) = write.owner {
+        rustix::fs::fchown(file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
+    }
+    rustix::fs::fchmod(file, Permissions::from_raw_mode(write.mode.bits()))
+}
+
+fn bytes<'c>(contents: &'c Contents, path: &SafePath) -> &'c [u8] {
+    contents.get(path).map_or(&[], |bytes| bytes)
+}
+
+fn parent(path: &SafePath) -> &str {
+    path.parent().unwrap_or_default()
+}
+
+/// The staged file's name: recognisable, and not longer than a name may be.
+fn staged_name(name: &str) -> String {
+    const ROOM: usize = 255 - 1 - STAGED.len();
+    if name.len() <= ROOM {
+        return format!(".{name}{STAGED}");
+    }
+    let hash = Sha256::of(name.as_bytes()).to_string();
+    format!(".{hash}{STAGED}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::path::Path;
+
+    struct Case {
+        folder: tempfile::TempDir,
+        data: DataFolder,
+        files: Vec<BundleFile>,
+    }
+
+    impl Case {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let data = DataFolder::open(folder.path(), false).unwrap();
+            let file = |(path, text): &(&str, &str)| BundleFile::plain(SafePath::new(*path).unwrap(), text.as_bytes());
+            Self { files: files.iter().map(file).collect(), folder, data }
+        }
+
+        fn steps(&self) -> Steps {
+            Steps { write: self.files.iter().map(|file| Write::of(file, Change::Added)).collect(), ..Steps::default() }
+        }
+
+        fn content(&self) -> Contents {
+            self.files.iter().map(|file| (file.path.clone(), file.content.clone())).collect()
+        }
+
+        fn read(&self, path: &str) -> String {
+            std::fs::read_to_string(self.folder.path().join(path)).unwrap()
+        }
+
+        fn put(&self, path: &str, text: &str) {
+            let path = self.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+    }
+
+    fn tree(folder: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(next) = folders.pop() {
+            for entry in std::fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                found.push(path.strip_prefix(folder).unwrap().display().to_string());
+                if path.is_dir() && !path.is_symlink() {
+                    folders.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn staged_files_are_invisible_until_the_swap() {
+        let case = Case::new(&[("a/conf/x", "new"), ("b", "bee")]);
+        case.put("a/conf/x", "old");
+        case.put("gone/x", "old");
+        let mut steps = case.steps();
+        steps.remove = vec![SafePath::new("gone/x").unwrap(), SafePath::new("never/there").unwrap()];
+        steps.folders = vec![SafePath::new("a/data").unwrap()];
+        let staged = stage(&case.data, &steps, &case.content()).unwrap();
+        assert_eq!(case.read("a/conf/x"), "old");
+        staged.swap(&case.content()).unwrap().sync(&case.data).unwrap();
+        assert_eq!(tree(case.folder.path()), ["a", "a/conf", "a/conf/x", "a/data", "b", "gone"]);
+        assert_eq!(case.read("a/conf/x"), "new");
+    }
+
+    #[test]
+    fn undo_leaves_no_trace() {
+        let case = Case::new(&[("new/folder/x", "x"), ("a/conf/x", "new")]);
+        case.put("a/conf/x", "old");
+        let before = tree(case.folder.path());
+        stage(&case.data, &case.steps(), &case.content()).unwrap().undo();
+        assert_eq!(tree(case.folder.path()), before);
+    }
+
+    #[test]
+    fn a_failure_in_the_middle_changes_nothing() {
+        let case = Case::new(&[("a/x", "x"), ("b/link/x", "x")]);
+        case.put("b/y", "y");
+        symlink("/tmp", case.folder.path().join("b/link")).unwrap();
+        let before = tree(case.folder.path());
+        let error = stage(&case.data, &case.steps(), &case.content()).unwrap_err().to_string();
+        assert!(error.contains("\"b/link\" is a symlink"), "{error}");
+        assert_eq!(tree(case.folder.path()), before);
+    }
+
+    #[test]
+    fn a_symlink_planted_at_the_staged_name_is_not_followed() {
+        let case = Case::new(&[("a/x", "secret")]);
+        case.put("a/y", "");
+        case.put("target", "untouched");
+        symlink(case.folder.path().join("target"), case.folder.path().join("a/.x.lockstep-new")).unwrap();
+        stage(&case.data, &case.steps(), &case.content()).unwrap().swap(&case.content()).unwrap();
+        assert_eq!((case.read("target").as_str(), case.read("a/x").as_str()), ("untouched", "secret"));
+        assert!(case.folder.path().join("a/x").symlink_metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn in_place_keeps_the_inode_and_cuts_what_is_left_over() {
+        let mut case = Case::new(&[("one", "short")]);
+        case.put("one", "a much longer text");
+        case.files[0].mode = Mode::try_from("0600".to_owned()).unwrap();
+        let inode = |case: &Case| case.folder.path().join("one").metadata().unwrap().ino();
+        let before = inode(&case);
+        let mut steps = case.steps();
+        steps.write[0].how = How::InPlace;
+        stage(&case.data, &steps, &case.content()).unwrap().swap(&case.content()).unwrap();
+        assert_eq!((case.read("one").as_str(), inode(&case)), ("short", before));
+        assert_eq!(case.folder.path().join("one").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn after_a_crash_anywhere_redo_ends_with_the_new_files() {
+        // Every prefix of the swap is a state that a crash can leave behind.
+        for crashed_after in 0..=3 {
+            let case = Case::new(&[("a/x", "new x"), ("b/y", "new y"), ("c/z", "new z")]);
+            case.put("a/x", "old");
+            case.put("old", "old");
+            let mut steps = case.steps();
+            steps.remove = vec![SafePath::new("old").unwrap()];
+            std::mem::forget(stage(&case.data, &steps, &case.content()).unwrap());
+            for write in &steps.write[..crashed_after] {
+                let to = case.folder.path().join(write.path.as_str());
+                let staged = to.with_file_name(staged_name(write.path.file_name()));
+                std::fs::rename(staged, to).unwrap();
+            }
+            let data = DataFolder::open(case.folder.path(), true).unwrap();
+            data.sweep().unwrap();
+            redo(&data, &steps, &case.content()).unwrap();
+            assert_eq!(tree(case.folder.path()), ["a", "a/x", "b", "b/y", "c", "c/z"]);
+            for (path, text) in [("a/x", "new x"), ("b/y", "new y"), ("c/z", "new z")] {
+                assert_eq!(case.read(path), text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_names_can_be_staged() {
+        let name = "n".repeat(255);
+        let case = Case::new(&[(&name, "x")]);
+        stage(&case.data, &case.steps(), &case.content()).unwrap().swap(&case.content()).unwrap();
+        assert_eq!(case.read(&name), "x");
+    }
+
+    #[test]
+    fn a_full_disk_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "lockstep-test"])
+            .arg(folder.path())
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            return; // only root can make a disk that is full
+        }
+        let outcome = std::panic::catch_unwind(|| {
+            std::fs::write(folder.path().join("small"), "old").unwrap();
+            let data = DataFolder::open(folder.path(), false).unwrap();
+            let files = [
+                BundleFile::plain(SafePath::new("small").unwrap(), b"new".as_slice()),
+                BundleFile::plain(SafePath::new("x/large").unwrap(), vec![7; 128 * 1024]),
+            ];
+            let steps = Steps {
+                write: files.iter().map(|file| Write::of(file, Change::Changed)).collect(),
+                ..Steps::default()
+            };
+            let contents = files.iter().map(|file| (file.path.clone(), file.content.clone())).collect();
+            let error = stage(&data, &steps, &contents).unwrap_err().to_string();
+            assert!(error.contains("df -h"), "{error}");
+            assert_eq!(tree(folder.path()), ["small"]);
+            assert_eq!(std::fs::read_to_string(folder.path().join("small")).unwrap(), "old");
+        });
+        assert!(std::process::Command::new("umount").arg(folder.path()).status().unwrap().success());
+        outcome.unwrap();
+    }
+}

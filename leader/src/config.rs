@@ -1,0 +1,173 @@
+//! `config-leader/conf/config-leader.json`: how this leader runs and which
+//! followers it has.
+
+use lockstep_edge::settings::{self, ConfigError};
+use lockstep_edge::{Limits, key};
+use lockstep_shared::{Key, Name};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file, below the root.
+pub const FILE: &str = "config-leader/conf/config-leader.json";
+
+/// The configuration; paths are absolute.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub http: Http,
+    /// `platform.yml`.
+    pub platform: PathBuf,
+    /// The release's templates.
+    pub templates: PathBuf,
+    /// The store and the keys.
+    pub state: PathBuf,
+    /// Bounds on what comes in.
+    pub limits: Limits,
+    /// How long a follower may take to answer a push.
+    pub notify_time: Duration,
+    /// The declared followers.
+    pub followers: BTreeMap<Name, Follower>,
+    root: PathBuf,
+}
+
+/// A listen address. Port 0 takes a free one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// The address.
+    pub ip: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { ip: IpAddr::from([127, 0, 0, 1]), port: 7000 }
+    }
+}
+
+/// A declared follower.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Follower {
+    /// The role whose configuration it gets.
+    pub role: Name,
+    /// Where it can be told at once; without, it follows by its long poll.
+    pub url: Option<String>,
+    /// Addresses that templates see as `machine.addresses`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    key: Option<Hidden>,
+    key_file: Option<PathBuf>,
+}
+
+/// A text that is never shown.
+#[derive(Clone, Deserialize)]
+struct Hidden(String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default)]
+    http: Http,
+    #[serde(default)]
+    paths: Paths,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    notify: Notify,
+    #[serde(default)]
+    followers: BTreeMap<Name, Follower>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Paths {
+    platform: PathBuf,
+    templates: PathBuf,
+    state: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { platform: "platform.yml".into(), templates: "templates".into(), state: "state".into() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Notify {
+    timeout_seconds: u64,
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self { timeout_seconds: 5 }
+    }
+}
+
+impl Config {
+    /// Reads the file below `root`, `env` laid over it. A leader without the
+    /// file has no followers and listens where it does by default.
+    pub fn load(root: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let path = root.join(FILE);
+        let raw: Raw = if path.exists() { settings::load(&path, env)? } else { settings::from_env(&path, env)? };
+        let under = |path: PathBuf| root.join(path);
+        Ok(Self {
+            http: raw.http,
+            platform: under(raw.paths.platform),
+            templates: under(raw.paths.templates),
+            state: under(raw.paths.state),
+            limits: raw.limits,
+            notify_time: Duration::from_secs(raw.notify.timeout_seconds),
+            followers: raw.followers,
+            root: root.to_owned(),
+        })
+    }
+
+    /// The followers' keys. Refuses keys in files that others can read, and one key for two followers.
+    pub fn keys(&self) -> Result<BTreeMap<Name, Key>, ConfigFault> {
+        if self.followers.values().any(|follower| follower.key.is_some()) {
+            key::refuse_loose(&self.root.join(FILE))?;
+        }
+        let mut keys = BTreeMap::new();
+        let mut owners: BTreeMap<String, &Name> = BTreeMap::new();
+        for (name, follower) in &self.followers {
+            let inline = follower.key.as_ref().map(|key| key.0.as_str());
+            let key =
+                key::load(&format!("{FILE}: followers.{name}"), inline, follower.key_file.as_deref(), &self.root)?;
+            if let Some(other) = owners.insert(key.reveal().to_string(), name) {
+                return Err(ConfigFault::SharedKey(other.clone(), name.clone()));
+            }
+            keys.insert(name.clone(), key);
+        }
+        Ok(keys)
+    }
+
+    /// The unix socket on which commands reach the running leader.
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("leader.sock")
+    }
+}
+
+/// Why the declared followers can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigFault {
+    /// A key is missing, malformed or readable by others.
+    #[error(transparent)]
+    Key(#[from] key::KeyError),
+    /// Two followers have one key.
+    #[error(
+        "{FILE}: followers {0} and {1} have the same key: give each machine its own (openssl rand 32 | basenc --base64url | tr -d =)"
+    )]
+    SharedKey(Name, Name),
+}

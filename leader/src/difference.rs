@@ -1,0 +1,126 @@
+//! What changes between two sets of bundles, as people read it: unified
+//! diffs with secrets' values masked.
+
+use lockstep_shared::api::Change;
+use lockstep_shared::{Bundle, File, Name, SafePath};
+use serde::{Deserialize, Serialize};
+use similar::TextDiff;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Lines of context around a change.
+const CONTEXT: usize = 3;
+/// What stands for a secret's value.
+const MASK: &str = "••••••••";
+
+/// What changes for one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineChange {
+    /// The machine.
+    pub machine: Name,
+    /// Its role.
+    pub role: Name,
+    /// By path.
+    pub files: Vec<FileChange>,
+}
+
+/// What changes in one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    /// The file.
+    pub path: SafePath,
+    /// What happens to it.
+    pub change: Change,
+    /// A unified diff, masked; or, for what can't be shown as text, a sentence.
+    pub diff: String,
+}
+
+/// All that changes from `old` to `new`. `secrets` are values never to be shown.
+pub fn between(old: &Bundles, new: &Bundles, secrets: &[String]) -> Vec<MachineChange> {
+    let machines: std::collections::BTreeSet<&Name> = old.keys().chain(new.keys()).collect();
+    let change = |machine: &Name| {
+        let (before, after) = (old.get(machine), new.get(machine));
+        let files = files(before.map(|bundle| &**bundle), after.map(|bundle| &**bundle), secrets);
+        let role = after.or(before)?.role.clone();
+        (!files.is_empty()).then(|| MachineChange { machine: machine.clone(), role, files })
+    };
+    machines.into_iter().filter_map(change).collect()
+}
+
+/// Bundles by machine.
+pub type Bundles = BTreeMap<Name, Arc<Bundle>>;
+
+fn files(old: Option<&Bundle>, new: Option<&Bundle>, secrets: &[String]) -> Vec<FileChange> {
+    let by_path = |bundle: Option<&Bundle>| -> BTreeMap<SafePath, File> {
+        bundle.into_iter().flat_map(|bundle| &bundle.files).map(|file| (file.path.clone(), file.clone())).collect()
+    };
+    let (old, new) = (by_path(old), by_path(new));
+    let mut paths: Vec<&SafePath> = old.keys().chain(new.keys()).collect();
+    paths.sort();
+    paths.dedup();
+    let changed = paths.into_iter().filter_map(|path| {
+        let (before, after) = (old.get(path), new.get(path));
+        let change = match (before, after) {
+            (Some(before), Some(after)) if before == after => return None,
+            (Some(_), Some(_)) => Change::Changed,
+            (None, _) => Change::Added,
+            (_, None) => Change::Removed,
+        };
+        Some(FileChange { path: path.clone(), change, diff: diff(path, before, after, secrets) })
+    });
+    changed.collect()
+}
+
+fn diff(path: &SafePath, old: Option<&File>, new: Option<&File>, secrets: &[String]) -> String {
+    let mut out = String::new();
+    if let (Some(old), Some(new)) = (old, new) {
+        for (what, before, after) in [
+            ("mode", old.mode.to_string(), new.mode.to_string()),
+            ("owner", shown(old.owner), shown(new.owner)),
+            ("on_change", shown(old.on_change.as_ref()), shown(new.on_change.as_ref())),
+        ] {
+            if before != after {
+                out.push_str(&format!("{what}: {before} -> {after}\n"));
+            }
+        }
+        if old.sha256 == new.sha256 {
+            return out;
+        }
+    }
+    let text = |file: Option<&File>| std::str::from_utf8(file.map_or(&[][..], |file| &file.content)).map(str::to_owned);
+    let (Ok(before), Ok(after)) = (text(old), text(new)) else {
+        let size = |file: Option<&File>| file.map_or(0, |file| file.content.len());
+        out.push_str(&format!("binary: {} -> {} bytes\n", size(old), size(new)));
+        return out;
+    };
+    let (before, after) = (masked(&before, secrets), masked(&after, secrets));
+    if before == after {
+        out.push_str("only the value of a secret changes\n");
+        return out;
+    }
+    let (from, to) = (
+        old.map_or("/dev/null".to_owned(), |_| format!("a/{path}")),
+        new.map_or("/dev/null".to_owned(), |_| format!("b/{path}")),
+    );
+    out.push_str(
+        &TextDiff::from_lines(&before, &after).unified_diff().context_radius(CONTEXT).header(&from, &to).to_string(),
+    );
+    out
+}
+
+fn shown(value: Option<impl ToString>) -> String {
+    value.map_or("(default)".to_owned(), |value| value.to_string())
+}
+
+/// The text without secrets' values. One of many lines is masked line by line,
+/// since templates may indent it.
+fn masked(text: &str, secrets: &[String]) -> String {
+    let mut text = text.to_owned();
+    let lines = secrets.iter().flat_map(|secret| secret.lines()).map(str::trim).filter(|line| line.len() >= 4);
+    for secret in secrets.iter().map(String::as_str).filter(|secret| secret.len() >= 4).chain(lines) {
+        if text.contains(secret) {
+            text = text.replace(secret, MASK);
+        }
+    }
+    text
+}

@@ -1,0 +1,333 @@
+//! `GET /conf`, `/conf/{role}` and `/conf/{role}/{path}`: rendered
+//! configuration from memory, for followers; and for people on the unix socket.
+
+use super::problem;
+use crate::leader::Leader;
+use crate::published::{Coded, Coding, Encoded, Published, Served, etag};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use lockstep_edge::gate::{Reply, reply};
+use lockstep_shared::{Name, Problem};
+use percent_encoding::percent_decode_str;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest that a request is held, in seconds.
+const LONGEST_WAIT: u64 = 600;
+
+/// Who asks.
+pub(super) enum Asker<'a> {
+    /// A follower: it sees its own configuration and nothing else.
+    Follower(&'a Name),
+    /// A person with the right to see all.
+    Admin,
+}
+
+/// A follower's signed request.
+pub(super) async fn signed(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
+    let admitted = match leader.gate.admit(request, &leader.config.limits).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused,
+    };
+    let answer = match Name::new(admitted.keyid) {
+        Ok(name) => {
+            leader.reports.seen(&name);
+            answer(
+                &leader,
+                &Asker::Follower(&name),
+                admitted.head.uri.path(),
+                admitted.head.uri.query(),
+                &admitted.head.headers,
+            )
+            .await
+        }
+        Err(bad) => Err(problem(StatusCode::FORBIDDEN, "forbidden", "This is not yours to see", bad.to_string())),
+    };
+    admitted.seal.sign(answer.unwrap_or_else(|problem| reply(&problem)))
+}
+
+/// The answer, not yet signed.
+pub(super) async fn answer(
+    leader: &Leader,
+    asker: &Asker<'_>,
+    path: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Reply, Problem> {
+    let query = Query::parse(query)?;
+    let (role, file) = target(path)?;
+    let mut published = leader.published.subscribe();
+    let current = published.borrow_and_update().clone();
+    let machine = permitted(&current, asker, role.as_deref(), query.machine.as_deref())?;
+    let served = find(&current, &machine)?;
+    if let Some(file) = file {
+        return one_file(&served, &file, headers);
+    }
+    if !matches(headers, &served.etag) {
+        return Ok(whole(&served, headers));
+    }
+    let Some(wait) = query.wait else { return Ok(not_modified(&served)) };
+    let _place = leader.waits.take(&machine, leader.config.limits.waits_per_follower)?;
+    let deadline = tokio::time::sleep(wait);
+    tokio::pin!(deadline);
+    let mut stop = leader.stop.clone();
+    loop {
+        tokio::select! {
+            () = &mut deadline => return Ok(not_modified(&served)),
+            () = lockstep_edge::server::stopped(&mut stop) => return Ok(not_modified(&served)),
+            changed = published.changed() => {
+                let current = published.borrow_and_update().clone();
+                let now = find(&current, &machine)?;
+                if changed.is_err() || now.etag != served.etag {
+                    return Ok(whole(&now, headers));
+                }
+            }
+        }
+    }
+}
+
+/// The role and the file that a path names; a follower may leave the role out.
+fn target(path: &str) -> Result<(Option<String>, Option<String>), Problem> {
+    let rest = path.strip_prefix("/conf").unwrap_or_default().trim_start_matches('/');
+    if rest.is_empty() {
+        return Ok((None, None));
+    }
+    let decode = |text: &str| {
+        percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned).map_err(|_| {
+            problem(
+                StatusCode::BAD_REQUEST,
+                "bad-request",
+                "The address can't be read",
+                "its percent-encoding is not UTF-8",
+            )
+        })
+    };
+    match rest.split_once('/') {
+        None => Ok((Some(decode(rest)?), None)),
+        Some((role, "")) => Ok((Some(decode(role)?), None)),
+        Some((role, file)) => Ok((Some(decode(role)?), Some(decode(file)?))),
+    }
+}
+
+/// The machine whose view is asked for, if the asker may see it.
+fn permitted(
+    published: &Published,
+    asker: &Asker<'_>,
+    role: Option<&str>,
+    machine: Option<&str>,
+) -> Result<Name, Problem> {
+    let forbidden =
+        |detail: String| Err(problem(StatusCode::FORBIDDEN, "forbidden", "This is not yours to see", detail));
+    match asker {
+        Asker::Follower(name) => {
+            let own = published.served.get(*name).map(|served| &served.bundle.role);
+            if role.is_some_and(|role| own.is_none_or(|own| own.as_str() != role)) {
+                let own = own.map_or("no role".to_owned(), |own| format!("the role {own}"));
+                return forbidden(format!("{name} has {own} and sees no other one's configuration"));
+            }
+            match machine {
+                Some(other) if other != name.as_str() => {
+                    forbidden(format!("{name} sees no other machine's configuration"))
+                }
+                _ => Ok((*name).clone()),
+            }
+        }
+        Asker::Admin => {
+            let of_role = |served: &&Arc<Served>| role.is_none_or(|role| served.bundle.role.as_str() == role);
+            let mut machines: Vec<&Name> =
+                published.served.values().filter(of_role).map(|served| &served.bundle.machine).collect();
+            machines.sort();
+            let found = match machine {
+                Some(wanted) => machines.into_iter().find(|name| name.as_str() == wanted),
+                None => machines.into_iter().next(),
+            };
+            let what = || {
+                format!(
+                    "no machine {}{}",
+                    machine.unwrap_or("at all"),
+                    role.map(|role| format!(" has the role {role}")).unwrap_or_default()
+                )
+            };
+            found
+                .cloned()
+                .ok_or_else(|| problem(StatusCode::NOT_FOUND, "not-found", "There is no such configuration", what()))
+        }
+    }
+}
+
+fn find(published: &Published, machine: &Name) -> Result<Arc<Served>, Problem> {
+    published.served.get(machine).cloned().ok_or_else(|| {
+        let detail = format!(
+            "revision {} has nothing for {machine}: declare it on the leader and publish",
+            published.revision.number
+        );
+        problem(StatusCode::FORBIDDEN, "forbidden", "There is nothing for this machine", detail)
+    })
+}
+
+fn whole(served: &Served, headers: &HeaderMap) -> Reply {
+    let tar = accepts_tar(headers);
+    let (body, content_type): (&Coded, _) =
+        if tar { (served.tar(), "application/x-tar") } else { (&served.json, "application/json") };
+    let coding = coding(headers);
+    let mut answer = of_encoded(body.get(coding), content_type, &served.etag);
+    let name = match coding {
+        Coding::Identity => return answer,
+        Coding::Gzip => "gzip",
+        Coding::Zstd => "zstd",
+    };
+    answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
+    answer
+}
+
+fn of_encoded(body: &Encoded, content_type: &'static str, etag: &HeaderValue) -> Reply {
+    let mut answer = Response::new(Full::new(body.bytes.clone()));
+    let headers = answer.headers_mut();
+    headers.reserve(8);
+    headers.insert("content-digest", body.digest.clone());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::ETAG, etag.clone());
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    answer
+}
+
+fn not_modified(served: &Served) -> Reply {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    answer.headers_mut().insert(header::ETAG, served.etag.clone());
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    answer
+}
+
+fn one_file(served: &Served, path: &str, headers: &HeaderMap) -> Result<Reply, Problem> {
+    let Some(file) = served.bundle.file(path) else {
+        let detail = format!("{} has no file {path:?}", served.bundle.role);
+        return Err(problem(StatusCode::NOT_FOUND, "not-found", "There is no such file", detail));
+    };
+    let tag = etag(&file.sha256);
+    if matches(headers, &tag) {
+        let mut answer = Response::new(Full::default());
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        answer.headers_mut().insert(header::ETAG, tag);
+        return Ok(answer);
+    }
+    let text = std::str::from_utf8(&file.content).is_ok();
+    let guess = match path.rsplit_once('.') {
+        // RFC 9512, later than the table of guesses.
+        Some((_, "yml" | "yaml")) => Some("application/yaml"),
+        _ => mime_guess::from_path(path).first_raw(),
+    };
+    let content_type = match (guess, text) {
+        (Some(kind), true) if kind.starts_with("text/") => format!("{kind}; charset=utf-8"),
+        (Some(kind), _) => kind.to_owned(),
+        (None, true) => "text/plain; charset=utf-8".to_owned(),
+        (None, false) => "application/octet-stream".to_owned(),
+    };
+    let mut answer = Response::new(Full::new(Bytes::from_owner(file.content.clone())));
+    let headers = answer.headers_mut();
+    if let Ok(value) = HeaderValue::try_from(file.sha256.content_digest()) {
+        headers.insert("content-digest", value);
+    }
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::try_from(content_type).unwrap_or(HeaderValue::from_static("application/octet-stream")),
+    );
+    headers.insert(header::ETAG, tag);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    Ok(answer)
+}
+
+/// Whether `If-None-Match` names the tag (RFC 9110 section 13.1.2: weak comparison).
+fn matches(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|line| {
+        line == etag
+            || line.to_str().is_ok_and(|line| {
+                line.split(',')
+                    .map(str::trim)
+                    .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())
+            })
+    })
+}
+
+/// Whether the client would rather have a tar than JSON.
+fn accepts_tar(headers: &HeaderMap) -> bool {
+    let Some(accept) = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else { return false };
+    let tar = ["application/x-tar", "application/tar"].iter().map(|kind| weight(accept, kind)).fold(0.0, f32::max);
+    let json = ["application/json", "application/*", "*/*"].iter().map(|kind| weight(accept, kind)).fold(0.0, f32::max);
+    tar > json || (tar > 0.0 && !accept.contains("json") && tar >= json)
+}
+
+/// The best coding that the client takes: zstd over gzip over none, at equal weight.
+fn coding(headers: &HeaderMap) -> Coding {
+    let Some(accept) = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()) else {
+        return Coding::Identity;
+    };
+    let (zstd, gzip) = (weight(accept, "zstd"), weight(accept, "gzip"));
+    if zstd > 0.0 && zstd >= gzip {
+        Coding::Zstd
+    } else if gzip > 0.0 {
+        Coding::Gzip
+    } else {
+        Coding::Identity
+    }
+}
+
+/// The weight that a list like `gzip;q=0.5, zstd` gives a name (RFC 9110 section 12.4.2); 0 where it isn't named.
+fn weight(list: &str, name: &str) -> f32 {
+    let mut weight = 0.0;
+    for item in list.split(',') {
+        let mut parts = item.split(';').map(str::trim);
+        if parts.next().is_some_and(|item| item.eq_ignore_ascii_case(name)) {
+            let q = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+            weight = q.map_or(1.0, |q| q.parse().unwrap_or(0.0));
+        }
+    }
+    weight
+}
+
+#[derive(Default)]
+struct Query {
+    machine: Option<String>,
+    wait: Option<Duration>,
+}
+
+impl Query {
+    fn parse(query: Option<&str>) -> Result<Self, Problem> {
+        let mut parsed = Self::default();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+            match name {
+                "machine" => parsed.machine = Some(value),
+                "wait" => parsed.wait = Some(wait(&value)?),
+                _ => {}
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// `60s`, `2m` or plain seconds.
+fn wait(text: &str) -> Result<Duration, Problem> {
+    let (number, factor) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (_, Some(number)) => (number, 60),
+        _ => (text, 1),
+    };
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = digits.then(|| number.parse::<u64>().ok()?.checked_mul(factor)).flatten();
+    match seconds {
+        Some(seconds) if seconds <= LONGEST_WAIT => Ok(Duration::from_secs(seconds)),
+        _ => Err(problem(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            "The wait can't be used",
+            format!("wait={text} is not a time of at most {LONGEST_WAIT} s: write e.g. wait=60s or wait=5m"),
+        )),
+    }
+}

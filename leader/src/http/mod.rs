@@ -1,0 +1,60 @@
+//! The leader over HTTP: one file per audience.
+
+mod admin;
+mod conf;
+mod operations;
+mod status;
+mod waits;
+
+pub use admin::serve as serve_admin;
+pub use waits::Waits;
+
+use crate::leader::Leader;
+use http::{Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+use lockstep_edge::gate::{Reply, reply};
+use lockstep_shared::Problem;
+use std::sync::Arc;
+
+/// Every request on the followers' listener. The first test is the hot one.
+pub async fn route(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
+    let path = request.uri().path();
+    if path == "/conf" || path.starts_with("/conf/") {
+        return match *request.method() {
+            Method::GET => conf::signed(leader, request).await,
+            _ => not_allowed("GET"),
+        };
+    }
+    match (path, request.method()) {
+        ("/status", &Method::POST) => status::report(leader, request).await,
+        ("/status", _) => not_allowed("POST"),
+        ("/healthz" | "/readyz" | "/metrics", &Method::GET) => operations::serve(&leader, path),
+        ("/healthz" | "/readyz" | "/metrics", _) => not_allowed("GET"),
+        _ => unknown_route(&leader, request).await,
+    }
+}
+
+fn not_allowed(allowed: &'static str) -> Reply {
+    let detail = format!("this address takes {allowed} only");
+    let mut answer = reply(&Problem::new(405, "method-not-allowed", "The method is not allowed here", detail));
+    answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+    answer
+}
+
+/// A 404 that a follower can trust where it signed.
+async fn unknown_route(leader: &Leader, request: Request<Incoming>) -> Reply {
+    let problem =
+        Problem::new(404, "not-found", "There is nothing here", "see docs/protocol.md for what a leader answers to");
+    let signed = request.headers().contains_key("signature-input");
+    if !signed {
+        return reply(&problem);
+    }
+    match leader.gate.admit(request, &leader.config.limits).await {
+        Ok(admitted) => admitted.seal.sign(reply(&problem)),
+        Err(refused) => refused,
+    }
+}
+
+fn problem(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Problem {
+    Problem::new(status.as_u16(), kind, title, detail)
+}

@@ -1,0 +1,277 @@
+//! The running leader: what is published, and publishing.
+
+use crate::config::{Config, ConfigFault};
+use crate::difference::{self, MachineChange};
+use crate::fault::Faults;
+use crate::fleet::Reports;
+use crate::http::Waits;
+use crate::published::Published;
+use crate::release::{self, Release, RenderError};
+use crate::render::Machine;
+use crate::rollout::Rollout;
+use crate::secrets::Secrets;
+use crate::source::Source;
+use crate::store::{Revision, Store, StoreError};
+use lockstep_edge::settings::ConfigError;
+use lockstep_edge::{Gate, clock};
+use lockstep_shared::api::Push;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+
+/// Everything that a running leader holds.
+pub struct Leader {
+    /// How it runs.
+    pub config: Config,
+    /// Lets followers in.
+    pub gate: Gate,
+    /// What followers said.
+    pub reports: Reports,
+    /// Tells followers.
+    pub rollout: Rollout,
+    /// The last published revision; changes wake long polls.
+    pub published: watch::Sender<Arc<Published>>,
+    /// True once the leader is going down: long polls end.
+    pub stop: watch::Receiver<bool>,
+    /// Held long polls.
+    pub waits: Waits,
+    press: Mutex<Press>,
+}
+
+/// Publishes: one at a time, with or without a running leader around it.
+pub struct Press {
+    config: Config,
+    store: Store,
+    env: Vec<(String, String)>,
+}
+
+/// What a publication would change, or did.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Publication {
+    /// The revision that is published now.
+    pub revision: u64,
+    /// Whether it is new: nothing is published where nothing changed.
+    pub new: bool,
+    /// What changed, machine by machine.
+    pub changes: Vec<MachineChange>,
+    /// How followers took the news.
+    pub pushes: Vec<Push>,
+}
+
+/// What publishing needs to know.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Request {
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub message: String,
+}
+
+/// Why a leader doesn't run or doesn't publish.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaderError {
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The declared followers.
+    #[error(transparent)]
+    Followers(#[from] ConfigFault),
+    /// A follower's address.
+    #[error("{0}")]
+    Address(String),
+    /// The edited files. Nothing was published.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The port or the socket.
+    #[error("{what} can't be listened on: {source}{next}")]
+    Listen {
+        /// The address or path.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+        /// What to do.
+        next: String,
+    },
+    /// A file of the state folder.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl From<RenderError> for LeaderError {
+    fn from(error: RenderError) -> Self {
+        match error {
+            RenderError::Faults(faults) => Self::Faults(faults),
+            RenderError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl Press {
+    /// Opens the store for publishing; fails while another leader has it.
+    pub fn open(config: Config, env: Vec<(String, String)>) -> Result<Self, LeaderError> {
+        let store = Store::open(&config.state)?;
+        Ok(Self { config, store, env })
+    }
+
+    /// What to serve at start: the last published revision, brought up to the
+    /// declared machines; or, on a new platform, the first one.
+    pub fn start(&mut self) -> Result<Published, LeaderError> {
+        let Some(last) = self.store.latest()? else {
+            let first = Request { author: "leader".to_owned(), message: "first revision".to_owned() };
+            return Ok(self.publish(&first)?.0);
+        };
+        let machines = release::machines(&self.config);
+        let same = last.bundles.len() == machines.len()
+            && machines
+                .iter()
+                .all(|machine| last.bundles.get(&machine.name).is_some_and(|bundle| bundle.role == machine.role));
+        if same {
+            self.warn_if_edited(&last);
+            return Ok(Published::new(last));
+        }
+        // Machines came or went: rendered from what was published, never from an edit that nobody published.
+        let message = "the declared followers changed".to_owned();
+        let request = Request { author: "leader".to_owned(), message };
+        let revision = self.make(last.source.clone(), last.number + 1, &request)?;
+        self.store.insert(&revision)?;
+        tracing::info!(revision = revision.number, "the declared followers changed: published a revision for them");
+        Ok(Published::new(revision))
+    }
+
+    fn warn_if_edited(&self, last: &Revision) {
+        match Source::read(&self.config.platform, &self.config.templates) {
+            Ok(source) if source == last.source => {}
+            Ok(_) => tracing::warn!(
+                revision = last.number,
+                "the files on disk differ from what is published and served: see lockstep plan, then lockstep publish"
+            ),
+            Err(faults) => {
+                tracing::warn!(revision = last.number, %faults, "the files on disk can't be read; the published revision is served")
+            }
+        }
+    }
+
+    /// Renders everything on disk: what publishing now would publish.
+    fn render(&self, number: u64, request: &Request) -> Result<Revision, LeaderError> {
+        let source = Source::read(&self.config.platform, &self.config.templates)?;
+        self.make(source, number, request)
+    }
+
+    fn make(&self, source: Source, number: u64, request: &Request) -> Result<Revision, LeaderError> {
+        let machines = release::machines(&self.config);
+        let release = Release::compile(&source, &machines);
+        let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store));
+        let bundles = release.render(&machines, &machines, &mut secrets, number)?;
+        Ok(Revision {
+            number,
+            created: clock::now(),
+            author: request.author.clone(),
+            message: request.message.clone(),
+            release: release.settings.release,
+            source,
+            bundles,
+        })
+    }
+
+    /// What publishing would change.
+    pub fn plan(&self) -> Result<Publication, LeaderError> {
+        let last = self.store.latest()?;
+        let number = last.as_ref().map_or(0, |last| last.number);
+        let next = self.render(number + 1, &Request::default())?;
+        let new = last.as_ref().is_none_or(|last| last.source != next.source || last.bundles != next.bundles);
+        Ok(Publication { revision: number, new, changes: self.changes(last.as_ref(), &next)?, pushes: Vec::new() })
+    }
+
+    /// Validates, renders and stores; the new revision and what it changes. An
+    /// invalid edit changes nothing; an edit that changes nothing is no revision.
+    pub fn publish(&mut self, request: &Request) -> Result<(Published, Publication), LeaderError> {
+        let last = self.store.latest()?;
+        let number = last.as_ref().map_or(1, |last| last.number + 1);
+        let next = self.render(number, request)?;
+        let changes = self.changes(last.as_ref(), &next)?;
+        let publication = |revision, new| Publication { revision, new, changes, pushes: Vec::new() };
+        if let Some(last) = last
+            && last.source == next.source
+            && last.bundles.keys().eq(next.bundles.keys())
+        {
+            let publication = publication(last.number, false);
+            return Ok((Published::new(last), Publication { changes: Vec::new(), ..publication }));
+        }
+        self.store.insert(&next)?;
+        tracing::info!(revision = number, author = request.author, machines = next.bundles.len(), "published");
+        Ok((Published::new(next), publication(number, true)))
+    }
+
+    fn changes(&self, last: Option<&Revision>, next: &Revision) -> Result<Vec<MachineChange>, LeaderError> {
+        let none = difference::Bundles::new();
+        let before = last.map_or(&none, |last| &last.bundles);
+        let mut hidden = self.secret_values(next)?;
+        if let Some(last) = last {
+            hidden.extend(self.secret_values(last)?);
+        }
+        Ok(difference::between(before, &next.bundles, &hidden))
+    }
+
+    /// Every secret's value that a revision's bundles may hold.
+    fn secret_values(&self, revision: &Revision) -> Result<Vec<String>, LeaderError> {
+        let machines: Vec<Machine> = release::machines(&self.config);
+        let release = Release::compile(&revision.source, &machines);
+        let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store));
+        let mut values = Vec::new();
+        for machine in &machines {
+            values.extend(secrets.of(&release.settings, &machine.name, &machine.role)?.0.into_values());
+        }
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        values.dedup();
+        Ok(values)
+    }
+}
+
+impl Leader {
+    /// Opens the store, publishes or loads what is served, and is ready to listen.
+    pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
+        let keys = config.keys()?;
+        let rollout = Rollout::new(&config, &keys).map_err(LeaderError::Address)?;
+        let mut press = Press::open(config.clone(), env)?;
+        let published = press.start()?;
+        let gate = Gate::new(keys.into_iter().map(|(name, key)| (name.to_string(), key)), &config.limits);
+        Ok(Self {
+            gate,
+            reports: Reports::new(),
+            rollout,
+            published: watch::Sender::new(Arc::new(published)),
+            stop,
+            waits: Waits::default(),
+            press: Mutex::new(press),
+            config,
+        })
+    }
+
+    /// What is served now.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.borrow().clone()
+    }
+
+    /// Publishes what is on disk. Blocks while it renders and writes.
+    pub fn publish(&self, request: &Request) -> Result<Publication, LeaderError> {
+        let (published, publication) = self.press.lock().unwrap_or_else(PoisonError::into_inner).publish(request)?;
+        if publication.new {
+            self.published.send_replace(Arc::new(published));
+        }
+        Ok(publication)
+    }
+
+    /// What publishing would change. Blocks while it renders.
+    pub fn plan(&self) -> Result<Publication, LeaderError> {
+        self.press.lock().unwrap_or_else(PoisonError::into_inner).plan()
+    }
+}

@@ -1,0 +1,9 @@
+//! What a platform says: the settings a release knows, and the values that
+//! this platform and its machines give them.
+
+pub mod references;
+pub mod schema;
+pub mod values;
+
+pub use schema::{Scope, Setting, Settings};
+pub use values::Platform;

@@ -1,0 +1,220 @@
+//! `templates/settings.yml`: every setting of a release, with its JSON Schema.
+
+use crate::fault::{Fault, nearest};
+use crate::yaml::{self, Node};
+use indexmap::IndexMap;
+use serde_json::Value;
+
+/// The file, as faults name it.
+pub const FILE: &str = "templates/settings.yml";
+
+/// What a release knows.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// The release's version.
+    pub release: String,
+    /// The settings by name, in the order they were written.
+    pub by_name: IndexMap<String, Setting>,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// A few words.
+    pub title: String,
+    /// What it is for, in sentences.
+    pub description: String,
+    /// The title of its group.
+    pub group: String,
+    /// Its JSON Schema, as written.
+    pub schema: Value,
+    /// The same, ready to check a value.
+    pub validator: jsonschema::Validator,
+    /// Its value when the platform gives none.
+    pub default: Option<Node>,
+    /// May be left unset without a default.
+    pub optional: bool,
+    /// May differ from machine to machine.
+    pub overridable: bool,
+    /// Set for secrets.
+    pub secret: Option<Secret>,
+    /// Where it stands in `settings.yml`.
+    pub at: (usize, usize),
+}
+
+/// How a secret comes to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Made once from the system's randomness; `None`: given by a person.
+    pub generate: Option<Generate>,
+    /// Who shares one value.
+    pub scope: Scope,
+}
+
+/// The random bytes of a secret and how they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generate {
+    /// How many, 8 to 1024.
+    pub bytes: usize,
+    /// As what text.
+    pub encoding: Encoding,
+}
+
+/// How random bytes become text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// RFC 4648 section 5 without padding.
+    Base64Url,
+    /// RFC 4648 section 4.
+    Base64,
+    /// Lowercase hexadecimal.
+    Hex,
+}
+
+/// Who shares one value of a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole platform.
+    Platform,
+    /// The machines of one role.
+    Role,
+    /// Nobody.
+    Machine,
+}
+
+/// Reads `settings.yml`. What can be read is returned beside the faults.
+pub fn read(text: &str) -> (Settings, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let mut settings = Settings::default();
+    let node = match yaml::parse(FILE, text) {
+        Ok(node) => node,
+        Err(fault) => return (settings, vec![fault]),
+    };
+    known_keys(&node, &["release", "groups"], &mut faults);
+    settings.release = node.get("release").and_then(Node::text).unwrap_or_default().to_owned();
+    let groups = node.get("groups").map(|groups| entries(groups, "groups", &mut faults)).unwrap_or_default();
+    for (name, group) in groups {
+        known_keys(group, &["title", "description", "settings"], &mut faults);
+        let title = group.get("title").and_then(Node::text).unwrap_or(&name.text);
+        let members = group.get("settings").map(|node| entries(node, "settings", &mut faults)).unwrap_or_default();
+        for (name, body) in members {
+            if let Some(known) = settings.by_name.get(&name.text) {
+                let what = format!("the setting {} is described twice: the first is in line {}", name.text, known.at.0);
+                faults.push(Fault::new(FILE, what).at(name.at).about(&name.text));
+                continue;
+            }
+            match setting(name, body, title, &mut faults) {
+                Ok(setting) => {
+                    settings.by_name.insert(name.text.clone(), setting);
+                }
+                Err(fault) => faults.push(fault.about(&name.text)),
+            }
+        }
+    }
+    (settings, faults)
+}
+
+/// Names that a setting can't have, since the templates' context uses them.
+const RESERVED: [&str; 5] = ["machine", "machines", "revision", "release", "this"];
+
+fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) -> Result<Setting, Fault> {
+    let fault = |at, what: String| Err(Fault::new(FILE, what).at(at));
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if RESERVED.contains(&name.text.as_str())
+        || !name.text.chars().all(word)
+        || name.text.starts_with(|c: char| c.is_ascii_digit())
+    {
+        let what = format!(
+            "{:?} can't be a setting's name: use letters, digits and '_'; machine, machines, revision and release are taken",
+            name.text
+        );
+        return fault(name.at, what);
+    }
+    if body.map().is_none() {
+        return fault(body.at, format!("{} has to be a mapping with title, description, schema and so on", name.text));
+    }
+    known_keys(body, &["title", "description", "schema", "default", "optional", "overridable", "secret"], faults);
+    let schema_node = body.get("schema");
+    let schema = schema_node.map_or(Value::Object(serde_json::Map::new()), Node::to_json);
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).map_err(|error| {
+        Fault::new(FILE, format!("the schema of {} is not a JSON Schema: {error}", name.text))
+            .at(schema_node.map_or(name.at, |node| node.at))
+    })?;
+    let flag = |key: &str| match body.get(key) {
+        None => Ok(false),
+        Some(node) => node
+            .bool()
+            .ok_or_else(|| Fault::new(FILE, format!("{key} of {} has to be true or false", name.text)).at(node.at)),
+    };
+    let secret = body.get("secret").map(|node| secret(&name.text, node, faults)).transpose()?;
+    let default = body.get("default").cloned();
+    if let (Some(_), Some(node)) = (&secret, &default) {
+        return fault(
+            node.at,
+            format!("the secret {} can't have a default: it would stand in every copy of the release", name.text),
+        );
+    }
+    let text = |key: &str| body.get(key).and_then(Node::text).unwrap_or_default().to_owned();
+    Ok(Setting {
+        title: text("title"),
+        description: text("description"),
+        group: group.to_owned(),
+        schema,
+        validator,
+        default,
+        optional: flag("optional")?,
+        overridable: flag("overridable")?,
+        secret,
+        at: name.at,
+    })
+}
+
+fn secret(name: &str, node: &Node, faults: &mut Vec<Fault>) -> Result<Secret, Fault> {
+    let fault = |node: &Node, what: String| Err(Fault::new(FILE, what).at(node.at));
+    if node.bool() == Some(true) {
+        return Ok(Secret { generate: None, scope: Scope::Platform });
+    }
+    known_keys(node, &["generate", "scope"], faults);
+    let scope = match node.get("scope").map(|scope| (scope, scope.text())) {
+        None | Some((_, Some("platform"))) => Scope::Platform,
+        Some((_, Some("role"))) => Scope::Role,
+        Some((_, Some("machine"))) => Scope::Machine,
+        Some((scope, _)) => return fault(scope, format!("the scope of {name} has to be platform, role or machine")),
+    };
+    let Some(generate) = node.get("generate") else { return Ok(Secret { generate: None, scope }) };
+    known_keys(generate, &["bytes", "encoding"], faults);
+    let bytes = match generate.get("bytes").map(|bytes| (bytes, bytes.text().and_then(|text| text.parse().ok()))) {
+        None => 32,
+        Some((_, Some(bytes @ 8..=1024))) => bytes,
+        Some((bytes, _)) => return fault(bytes, format!("bytes of {name} has to be a number from 8 to 1024")),
+    };
+    let encoding = match generate.get("encoding").map(|encoding| (encoding, encoding.text())) {
+        None | Some((_, Some("base64url"))) => Encoding::Base64Url,
+        Some((_, Some("base64"))) => Encoding::Base64,
+        Some((_, Some("hex"))) => Encoding::Hex,
+        Some((encoding, _)) => {
+            return fault(encoding, format!("encoding of {name} has to be base64url, base64 or hex"));
+        }
+    };
+    Ok(Secret { generate: Some(Generate { bytes, encoding }), scope })
+}
+
+fn entries<'n>(node: &'n Node, what: &str, faults: &mut Vec<Fault>) -> &'n [(yaml::Key, Node)] {
+    match node.map() {
+        Some(entries) => entries,
+        None if node.is_null() => &[],
+        None => {
+            faults.push(Fault::new(FILE, format!("{what} has to be a mapping")).at(node.at));
+            &[]
+        }
+    }
+}
+
+fn known_keys(node: &Node, known: &[&str], faults: &mut Vec<Fault>) {
+    for (key, _) in node.map().unwrap_or_default() {
+        if !known.contains(&key.text.as_str()) {
+            let what = format!("unknown key {}{}", key.text, nearest(&key.text, known.iter().copied()));
+            faults.push(Fault::new(FILE, what).at(key.at));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! From a source to everything that it renders to: the one way that
+//! validating, planning, publishing and offline rendering share.
+
+use crate::config::Config;
+use crate::fault::{Fault, Faults};
+use crate::platform::{Platform, Settings, schema};
+use crate::render::{self, Common, Machine};
+use crate::secrets::Secrets;
+use crate::source::{PLATFORM, Source};
+use crate::store::StoreError;
+use crate::templates::Templates;
+use lockstep_shared::{Bundle, Name};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A source, read and compiled: settings, values and templates, checked
+/// against each other as far as that goes without rendering.
+pub struct Release {
+    /// What the release knows.
+    pub settings: Settings,
+    /// What the platform says.
+    pub platform: Platform,
+    /// The roles.
+    pub templates: Templates,
+    faults: Vec<Fault>,
+}
+
+/// Why nothing was rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// The files are wrong.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// The secrets can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The declared machines, as templates see them.
+pub fn machines(config: &Config) -> Vec<Machine> {
+    let machine = |(name, follower): (&Name, &crate::config::Follower)| Machine {
+        name: name.clone(),
+        role: follower.role.clone(),
+        addresses: follower.addresses.clone(),
+        url: follower.url.clone(),
+    };
+    config.followers.iter().map(machine).collect()
+}
+
+impl Release {
+    /// Reads and compiles. `machines` are those that the platform file may name.
+    pub fn compile(source: &Source, machines: &[Machine]) -> Self {
+        let text = |name: &str, faults: &mut Vec<Fault>| match source.text(name) {
+            Ok(text) => text.unwrap_or_default().to_owned(),
+            Err(fault) => {
+                faults.push(fault);
+                String::new()
+            }
+        };
+        let mut faults = Vec::new();
+        let (settings, more) = schema::read(&text(schema::FILE, &mut faults));
+        faults.extend(more);
+        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+        let (platform, more) = Platform::read(&text(PLATFORM, &mut faults), &settings, &names);
+        faults.extend(more);
+        let known: BTreeSet<&str> = settings.by_name.keys().map(String::as_str).collect();
+        let (templates, more) = Templates::load(source, &known);
+        faults.extend(more);
+        for machine in machines.iter().filter(|machine| !templates.roles.contains_key(&machine.role)) {
+            let roles: Vec<&str> = templates.roles.keys().map(Name::as_str).collect();
+            let what = format!(
+                "followers.{} has the role {}, but templates/{} holds no files; roles of this release: {}",
+                machine.name,
+                machine.role,
+                machine.role,
+                if roles.is_empty() { "none".to_owned() } else { roles.join(", ") }
+            );
+            faults.push(Fault::new(crate::config::FILE, what));
+        }
+        Self { settings, platform, templates, faults }
+    }
+
+    /// Renders every machine in `wanted`; `all` are those that templates see.
+    pub fn render(
+        &self,
+        wanted: &[Machine],
+        all: &[Machine],
+        secrets: &mut Secrets<'_>,
+        revision: u64,
+    ) -> Result<BTreeMap<Name, Arc<Bundle>>, RenderError> {
+        let mut faults = self.faults.clone();
+        let mut bundles = BTreeMap::new();
+        let mut add = |more: Vec<Fault>| {
+            for fault in more {
+                if !faults.contains(&fault) {
+                    faults.push(fault);
+                }
+            }
+        };
+        let common = Common { machines: all, revision, release: &self.settings.release };
+        let plain = self.platform.resolve(&self.settings, "");
+        if wanted.is_empty() {
+            add(plain.1.clone());
+        }
+        for machine in wanted {
+            let own = self.platform.overrides(machine.name.as_str());
+            let resolved =
+                if own { self.platform.resolve(&self.settings, machine.name.as_str()) } else { plain.clone() };
+            let (values, wrong) = resolved;
+            add(wrong.clone());
+            let Some(role) = self.templates.roles.get(&machine.role) else { continue };
+            // With broken settings or templates, rendering would only repeat the same mistakes in other words.
+            if !wrong.is_empty() || !self.faults.is_empty() {
+                continue;
+            }
+            let (secret, wrong) = secrets.of(&self.settings, &machine.name, &machine.role)?;
+            add(wrong);
+            let mut secret = secret;
+            let mut values = values;
+            for (name, setting) in self.settings.by_name.iter().filter(|(_, setting)| setting.secret.is_some()) {
+                if setting.optional && !secret.contains_key(name) {
+                    values.insert(name.clone(), serde_json::Value::Null);
+                }
+            }
+            secret.retain(|name, _| self.settings.by_name.contains_key(name));
+            match render::bundle(&self.templates, role, machine, &values, &secret, common) {
+                Ok(bundle) => {
+                    bundles.insert(machine.name.clone(), Arc::new(bundle));
+                }
+                Err(wrong) => add(wrong),
+            }
+        }
+        Faults(faults).check()?;
+        Ok(bundles)
+    }
+}

@@ -1,0 +1,149 @@
+//! Values + templates + machine to a bundle: a pure function.
+
+use crate::fault::Fault;
+use crate::platform::values::{SecretValues, Values};
+use crate::templates::{Content, Role, RoleFile, Templates};
+use crate::yaml;
+use handlebars::{Context, RenderError, RenderErrorReason};
+use lockstep_shared::{Bundle, File, Name, Sha256};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// A machine as templates see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// Its name.
+    pub name: Name,
+    /// Its role.
+    pub role: Name,
+    /// Its addresses, as declared.
+    pub addresses: Vec<String>,
+    /// Where the leader reaches its follower.
+    pub url: Option<String>,
+}
+
+/// What every machine of a revision sees alike.
+#[derive(Debug, Clone, Copy)]
+pub struct Common<'s> {
+    /// All machines, by name.
+    pub machines: &'s [Machine],
+    /// The number the revision will have.
+    pub revision: u64,
+    /// The release of the templates.
+    pub release: &'s str,
+}
+
+/// Renders one machine's bundle, or says everything that is wrong with it.
+pub fn bundle(
+    templates: &Templates,
+    role: &Role,
+    machine: &Machine,
+    values: &Values,
+    secrets: &SecretValues,
+    all: Common<'_>,
+) -> Result<Bundle, Vec<Fault>> {
+    let context = Context::from(context(machine, values, secrets, all));
+    let mut files = Vec::with_capacity(role.files.len());
+    let mut faults = Vec::new();
+    for (path, file) in &role.files {
+        let (content, sha256) = match &file.content {
+            Content::Verbatim(bytes, sha256) => (bytes.clone(), *sha256),
+            Content::Template => match text(templates, file, path.as_str(), &context) {
+                Ok(text) => {
+                    let bytes: Arc<[u8]> = text.into_bytes().into();
+                    let sha256 = Sha256::of(&bytes);
+                    (bytes, sha256)
+                }
+                Err(fault) => {
+                    faults.push(fault);
+                    continue;
+                }
+            },
+        };
+        files.push(File {
+            path: path.clone(),
+            mode: file.rule.mode.unwrap_or_default(),
+            owner: file.rule.owner,
+            sha256,
+            content,
+            on_change: file.rule.on_change.clone(),
+            services: file.rule.services.clone(),
+            containers: file.rule.containers.clone(),
+            check: file.rule.check.clone(),
+        });
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Bundle::new(machine.role.clone(), machine.name.clone(), role.compose.clone(), files)
+        .map_err(|bad| vec![Fault::new(format!("templates/{}", machine.role), bad.to_string())])
+}
+
+fn context(machine: &Machine, values: &Values, secrets: &SecretValues, all: Common<'_>) -> Value {
+    let json = |machine: &Machine| serde_json::to_value(machine).unwrap_or_default();
+    let mut context: Map<String, Value> = values.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    context.extend(secrets.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))));
+    context.insert("machine".to_owned(), json(machine));
+    context.insert("machines".to_owned(), all.machines.iter().map(json).collect());
+    context.insert("revision".to_owned(), all.revision.into());
+    context.insert("release".to_owned(), all.release.into());
+    Value::Object(context)
+}
+
+fn text(templates: &Templates, file: &RoleFile, path: &str, context: &Context) -> Result<String, Fault> {
+    let text =
+        templates.registry.render_with_context(&file.name, context).map_err(|error| fault_of(&file.name, &error))?;
+    match wrong_for_extension(path, &text) {
+        None => Ok(text),
+        Some((kind, line, column, why)) => {
+            let what =
+                format!("what this renders is not valid {kind}, in line {line}, column {column} of {path}: {why}");
+            Err(Fault::new(&file.name, what))
+        }
+    }
+}
+
+fn fault_of(name: &str, error: &RenderError) -> Fault {
+    let why = match error.reason() {
+        RenderErrorReason::MissingVariable(Some(name)) => {
+            format!(
+                "{name} does not exist here (inside {{{{#each}}}} and {{{{#with}}}}, outer names are ../NAME or @root.NAME)"
+            )
+        }
+        RenderErrorReason::NestedError(inner) => inner.to_string(),
+        reason => reason.to_string(),
+    };
+    let fault = Fault::new(Templates::file_of(error.template_name.as_deref().unwrap_or(name)), why);
+    match (error.line_no, error.column_no) {
+        (Some(line), Some(column)) => fault.at((line, column)),
+        _ => fault,
+    }
+}
+
+/// A rendered text that its own extension promises something else of: the
+/// language, line, column and reason. The text itself is never repeated, since
+/// secrets may stand in it.
+fn wrong_for_extension(path: &str, text: &str) -> Option<(&'static str, usize, usize, String)> {
+    let extension = path.rsplit_once('.').map(|(_, extension)| extension)?;
+    match extension {
+        "json" => {
+            let error = serde_json::from_str::<serde::de::IgnoredAny>(text).err()?;
+            let why = error.to_string();
+            let why = why.split(" at line ").next().unwrap_or_default().to_owned();
+            Some(("JSON", error.line(), error.column(), why))
+        }
+        "yml" | "yaml" => {
+            let fault = yaml::check(path, text).err()?;
+            Some(("YAML", fault.line.unwrap_or(1), fault.column.unwrap_or(1), fault.what))
+        }
+        "toml" => {
+            let error = toml::from_str::<toml::Table>(text).err()?;
+            let before = &text[..error.span().map_or(0, |span| span.start).min(text.len())];
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            Some(("TOML", line, column, error.message().to_owned()))
+        }
+        _ => None,
+    }
+}

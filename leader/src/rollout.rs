@@ -1,0 +1,72 @@
+//! Who is told when: every follower with an address at once, each with its own
+//! time limit, so that one that hangs holds up nobody.
+
+use crate::config::Config;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use lockstep_edge::Client;
+use lockstep_shared::api::{Notify, NotifyAccepted, Push};
+use lockstep_shared::{Key, Name};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// The largest answer of a follower, in bytes.
+const MOST: usize = 64 * 1024;
+
+/// The followers that can be told, and how.
+pub struct Rollout {
+    clients: BTreeMap<Name, Arc<Client>>,
+    time: Duration,
+}
+
+impl Rollout {
+    /// Clients for all followers that have an address. A bad address is an error that names the follower.
+    pub fn new(config: &Config, keys: &BTreeMap<Name, Key>) -> Result<Self, String> {
+        let mut clients = BTreeMap::new();
+        for (name, follower) in &config.followers {
+            let (Some(url), Some(key)) = (&follower.url, keys.get(name)) else { continue };
+            let client = Client::new(url, name.as_str(), key.clone(), MOST)
+                .map_err(|error| format!("{}: followers.{name}.url: {error}", crate::config::FILE))?;
+            clients.insert(name.clone(), Arc::new(client));
+        }
+        Ok(Self { clients, time: config.notify_time })
+    }
+
+    /// Tells all of them and returns how each took it, by name. It takes as
+    /// long as the slowest, at most the time limit.
+    pub async fn notify(&self, revision: u64, services: Option<Vec<String>>) -> Vec<Push> {
+        let body = Bytes::from(serde_json::to_vec(&Notify { revision, services }).unwrap_or_default());
+        let mut pushes = JoinSet::new();
+        for (name, client) in &self.clients {
+            pushes.spawn(push(name.clone(), client.clone(), body.clone(), self.time));
+        }
+        let mut done = pushes.join_all().await;
+        done.sort_by(|a, b| a.machine.cmp(&b.machine));
+        done
+    }
+}
+
+async fn push(machine: Name, client: Arc<Client>, body: Bytes, time: Duration) -> Push {
+    let start = Instant::now();
+    let answer = client.send(Method::POST, "/notify", &[], Some(body), time).await;
+    let took_ms = start.elapsed().as_secs_f64() * 1000.0;
+    let (apply, error) = match answer {
+        Ok(answer) if answer.status == StatusCode::ACCEPTED => {
+            match serde_json::from_slice::<NotifyAccepted>(&answer.body) {
+                Ok(accepted) => (Some(accepted.apply), None),
+                Err(error) => (None, Some(format!("its answer is not what a follower says: {error}"))),
+            }
+        }
+        Ok(answer) => {
+            let problem = answer.problem();
+            (None, Some(problem.map_or_else(|| format!("HTTP {}", answer.status), |problem| problem.detail)))
+        }
+        Err(error) => (None, Some(error.to_string())),
+    };
+    if let Some(error) = &error {
+        tracing::warn!(%machine, error, "the follower was not reached; it follows by its long poll");
+    }
+    Push { machine, apply, error, took_ms }
+}

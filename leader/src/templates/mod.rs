@@ -1,0 +1,200 @@
+//! A release's templates: every role's tree, compiled and checked as far as
+//! that goes without values.
+
+mod analyse;
+mod helpers;
+mod role;
+
+use crate::fault::Fault;
+use crate::source::{Source, SourceFile, TEMPLATES, utf8};
+use analyse::Analysis;
+use handlebars::{Handlebars, Template};
+use lockstep_shared::{Mode, Name, SafePath};
+use role::Manifest;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use role::Rule;
+
+/// The folder with templates that others take in; not a role.
+const PARTIALS: &str = "partials";
+/// Folders of `templates/` that are no roles.
+const NO_ROLES: [&str; 2] = [PARTIALS, "migrations"];
+
+/// All roles of a release.
+pub struct Templates {
+    /// Renders by a file's name within the source.
+    pub registry: Handlebars<'static>,
+    /// By name.
+    pub roles: BTreeMap<Name, Role>,
+    /// For each template: the settings it names, its partials' included.
+    pub uses: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// One role's tree.
+#[derive(Debug, Default)]
+pub struct Role {
+    /// The compose file, where `role.yml` names one.
+    pub compose: Option<SafePath>,
+    /// By target path.
+    pub files: BTreeMap<SafePath, RoleFile>,
+}
+
+/// One file of a role.
+#[derive(Debug)]
+pub struct RoleFile {
+    /// Its name within the source.
+    pub name: String,
+    /// Rendered, or sent byte for byte.
+    pub content: Content,
+    /// What `role.yml` says of it, over the file's own mode.
+    pub rule: Rule,
+}
+
+/// Where a file's bytes come from.
+#[derive(Debug)]
+pub enum Content {
+    /// From the template of the same name.
+    Template,
+    /// These bytes.
+    Verbatim(Arc<[u8]>, lockstep_shared::Sha256),
+}
+
+impl Templates {
+    /// Compiles everything in `source`. `settings` are the names a template may use.
+    pub fn load(source: &Source, settings: &BTreeSet<&str>) -> (Self, Vec<Fault>) {
+        let mut registry = Handlebars::new();
+        registry.set_strict_mode(true);
+        registry.register_escape_fn(handlebars::no_escape);
+        helpers::register(&mut registry);
+        let mut loaded = Self { registry, roles: BTreeMap::new(), uses: BTreeMap::new() };
+        let mut faults = Vec::new();
+        let mut analysis = Analysis::new(settings);
+        let mut by_role: BTreeMap<&str, Vec<(&str, &str, &SourceFile)>> = BTreeMap::new();
+        for (name, file) in &source.files {
+            let Some((folder, rest)) = name
+                .strip_prefix(TEMPLATES)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .and_then(|rest| rest.split_once('/'))
+            else {
+                continue;
+            };
+            match folder {
+                PARTIALS => {
+                    if let Some(partial) = rest.strip_suffix(".hbs") {
+                        loaded.compile(name, partial, file, &mut analysis, &mut faults);
+                    }
+                }
+                _ if NO_ROLES.contains(&folder) => {}
+                role => by_role.entry(role).or_default().push((name, rest, file)),
+            }
+        }
+        for (name, files) in by_role {
+            match Name::new(name) {
+                Ok(role) => {
+                    let tree = loaded.role(name, &files, source, &mut analysis, &mut faults);
+                    loaded.roles.insert(role, tree);
+                }
+                Err(bad) => faults.push(Fault::new(format!("{TEMPLATES}/{name}"), bad.to_string())),
+            }
+        }
+        let (uses, more) = analysis.finish();
+        loaded.uses = uses;
+        faults.extend(more);
+        (loaded, faults)
+    }
+
+    fn role(
+        &mut self,
+        role: &str,
+        files: &[(&str, &str, &SourceFile)],
+        source: &Source,
+        analysis: &mut Analysis<'_>,
+        faults: &mut Vec<Fault>,
+    ) -> Role {
+        let manifest_name = format!("{TEMPLATES}/{role}/role.yml");
+        let manifest = match source.text(&manifest_name) {
+            Ok(Some(text)) => Manifest::read(&manifest_name, text, faults),
+            Ok(None) => Manifest::default(),
+            Err(fault) => {
+                faults.push(fault);
+                Manifest::default()
+            }
+        };
+        let mut tree = Role { compose: manifest.compose.clone(), files: BTreeMap::new() };
+        for (name, rest, file) in files.iter().filter(|(_, rest, _)| *rest != "role.yml") {
+            let target = match SafePath::new(rest.strip_suffix(".hbs").unwrap_or(rest)) {
+                Ok(target) => target,
+                Err(bad) => {
+                    faults.push(Fault::new(*name, bad.to_string()));
+                    continue;
+                }
+            };
+            let content = if rest.ends_with(".hbs") {
+                self.compile(name, name, file, analysis, faults);
+                Content::Template
+            } else {
+                Content::Verbatim(file.bytes.clone(), file.sha256)
+            };
+            let mut rule = manifest.rule(&target);
+            if file.executable {
+                rule.mode = rule.mode.or(Mode::try_from("0755".to_owned()).ok());
+            }
+            if let Some(other) = tree.files.get(&target) {
+                let what = format!("{} and {name} both become {target}: remove one of them", other.name);
+                faults.push(Fault::new(*name, what));
+                continue;
+            }
+            tree.files.insert(target, RoleFile { name: (*name).to_owned(), content, rule });
+        }
+        if let Some(compose) = &tree.compose
+            && !tree.files.contains_key(compose)
+        {
+            faults.push(Fault::new(&manifest_name, format!("compose: {compose} is not among the role's files")));
+        }
+        tree
+    }
+
+    /// Compiles a template under the name that `{{> ...}}` or rendering uses.
+    fn compile(
+        &mut self,
+        file: &str,
+        name: &str,
+        source: &SourceFile,
+        analysis: &mut Analysis<'_>,
+        faults: &mut Vec<Fault>,
+    ) {
+        let text = match utf8(file, &source.bytes) {
+            Ok(text) => text,
+            Err(fault) => return faults.push(fault),
+        };
+        match Template::compile_with_name(text, name.to_owned()) {
+            Ok(mut template) => {
+                analysis.template(file, name, &mut template);
+                self.registry.register_template(name, template);
+            }
+            Err(error) => {
+                let fault =
+                    Fault::new(file, format!("not a Handlebars template: {}", one_line(&error.reason().to_string())));
+                faults.push(match error.pos() {
+                    Some(at) => fault.at(at),
+                    None => fault,
+                });
+            }
+        }
+    }
+
+    /// The file that a compiled template's name stands for.
+    pub fn file_of(name: &str) -> String {
+        if name.starts_with("templates/") { name.to_owned() } else { format!("{TEMPLATES}/{PARTIALS}/{name}.hbs") }
+    }
+}
+
+/// The parser's picture of the place is many lines: its last one says what was expected.
+fn one_line(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines.pop() {
+        Some(last) => last.trim_start_matches("= ").to_owned(),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,207 @@
+//! The one HTTP client: signs what it sends, refuses what isn't signed back.
+
+use crate::{clock, random};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use lockstep_shared::signature::{RequestSignature, ResponseRefusal, sign_request, verify_response};
+use lockstep_shared::{Key, Problem, Sha256};
+use std::sync::Once;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A peer, seen from here: its address and the key shared with it.
+pub struct Client {
+    http: reqwest::Client,
+    base: reqwest::Url,
+    keyid: String,
+    key: Key,
+    /// Seconds that the peer's clock is ahead of ours, once it said so.
+    skew: AtomicI64,
+    /// Largest answer that is read, in bytes.
+    most: usize,
+}
+
+/// A verified answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its content.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The problem that the answer says, if it is an error.
+    pub fn problem(&self) -> Option<Problem> {
+        if self.status.is_success() || self.status == StatusCode::NOT_MODIFIED {
+            return None;
+        }
+        let told = serde_json::from_slice(&self.body).ok();
+        Some(told.unwrap_or_else(|| {
+            Problem::new(self.status.as_u16(), "unknown", "The answer is an error", format!("HTTP {}", self.status))
+        }))
+    }
+}
+
+/// Why a call gave no verified answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The address is none.
+    #[error("{0:?} is not an http:// or https:// address")]
+    Address(String),
+    /// The client could not be set up.
+    #[error("the HTTP client could not be set up: {0}")]
+    Setup(#[source] reqwest::Error),
+    /// The peer was not reached, or the connection broke off.
+    #[error("{url} was not reached: {why}")]
+    Unreached {
+        /// What was called.
+        url: String,
+        /// The innermost cause.
+        why: String,
+    },
+    /// The answer is larger than what is read.
+    #[error("the answer of {url} is larger than {most} bytes")]
+    TooLarge {
+        /// What was called.
+        url: String,
+        /// The limit.
+        most: usize,
+    },
+    /// The answer is not signed as it must be.
+    #[error("{url} answered {status}: {source}{said}")]
+    Untrusted {
+        /// What was called.
+        url: String,
+        /// The status it claims.
+        status: StatusCode,
+        /// What is wrong with the signature.
+        source: ResponseRefusal,
+        /// What it said, if it was a problem; not to be believed, only shown.
+        said: String,
+    },
+}
+
+impl Client {
+    /// A client for the peer at `base`. The key's name is the follower's, in both directions.
+    pub fn new(base: &str, keyid: &str, key: Key, most: usize) -> Result<Self, CallError> {
+        let address = || CallError::Address(base.to_owned());
+        let base = reqwest::Url::parse(base.trim_end_matches('/')).map_err(|_| address())?;
+        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+            return Err(address());
+        }
+        let mut builder = builder();
+        if base.scheme() == "http" {
+            // Saves reading the system's certificates where none are needed.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder.connect_timeout(CONNECT).tcp_nodelay(true).build().map_err(CallError::Setup)?;
+        Ok(Self { http, base, keyid: keyid.to_owned(), key, skew: AtomicI64::new(0), most })
+    }
+
+    /// Sends a signed request to `target` (path and query) and returns the verified answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(HeaderName, String)],
+        body: Option<Bytes>,
+        timeout: Duration,
+    ) -> Result<Answer, CallError> {
+        let first = self.send_once(&method, target, headers, body.clone(), timeout).await?;
+        let Some(server_time) = skewed(&first) else { return Ok(first) };
+        // The answer was signed with our key: its clock may be trusted, ours may be wrong.
+        let skew = server_time - clock::now();
+        self.skew.store(skew, Ordering::Relaxed);
+        tracing::warn!(
+            skew_seconds = skew,
+            peer = %self.base,
+            "the clocks of this machine and its peer differ by {skew} s: signing with the peer's time; set the clock (timedatectl status)"
+        );
+        self.send_once(&method, target, headers, body, timeout).await
+    }
+
+    async fn send_once(
+        &self,
+        method: &Method,
+        target: &str,
+        headers: &[(HeaderName, String)],
+        body: Option<Bytes>,
+        timeout: Duration,
+    ) -> Result<Answer, CallError> {
+        let text = format!("{}{target}", self.base.as_str().trim_end_matches('/'));
+        let url = reqwest::Url::parse(&text).map_err(|_| CallError::Address(text))?;
+        let digest = body.as_deref().map(Sha256::of);
+        let created = clock::now() + self.skew.load(Ordering::Relaxed);
+        let parts = (method.as_str(), url.path(), url.query());
+        let signed = sign_request(&self.key, &self.keyid, parts, digest.as_ref(), created, &random::nonce());
+        let mut request = self.http.request(method.clone(), url.clone()).timeout(timeout);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        if let (Some(digest), Some(body)) = (digest, body) {
+            request = request
+                .header("content-digest", digest.content_digest())
+                .header("content-type", HeaderValue::from_static("application/json"))
+                .body(body);
+        }
+        let request = request.header("signature-input", signed.input).header("signature", signed.signature);
+        let unreached = |error: reqwest::Error| CallError::Unreached { url: shown(&url), why: innermost(&error) };
+        let mut response = request.send().await.map_err(unreached)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut content =
+            Vec::with_capacity(usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(0).min(self.most));
+        while let Some(chunk) = response.chunk().await.map_err(unreached)? {
+            if content.len() + chunk.len() > self.most {
+                return Err(CallError::TooLarge { url: shown(&url), most: self.most });
+            }
+            content.extend_from_slice(&chunk);
+        }
+        let body = Bytes::from(content);
+        let request = RequestSignature { label: "sig1".to_owned(), mac: signed.mac.to_vec() };
+        let answer = Answer { status, headers, body };
+        verify_response(&self.key, &self.keyid, status.as_u16(), &answer.headers, &request, &answer.body).map_err(
+            |source| {
+                let said = answer.problem().map(|problem| format!(" (it says: {}: {})", problem.title, problem.detail));
+                CallError::Untrusted { url: shown(&url), status, source, said: said.unwrap_or_default() }
+            },
+        )?;
+        Ok(answer)
+    }
+}
+
+/// How every client is set up: no proxy from the environment, no redirects (a
+/// signature holds for one address), rustls with ring.
+pub fn builder() -> reqwest::ClientBuilder {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Fails only where somebody else installed one: then that one serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none())
+}
+
+fn skewed(answer: &Answer) -> Option<i64> {
+    if answer.status != StatusCode::UNAUTHORIZED {
+        return None;
+    }
+    let problem = answer.problem()?;
+    (problem.short_kind() == "clock-skew").then(|| problem.members.get("server_time")?.as_i64()).flatten()
+}
+
+fn shown(url: &reqwest::Url) -> String {
+    format!("{}://{}{}", url.scheme(), url.authority().rsplit('@').next().unwrap_or_default(), url.path())
+}
+
+/// The cause that an operator can do something about.
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

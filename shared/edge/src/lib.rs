@@ -1,0 +1,18 @@
+//! The rim that leader and follower share: every effect that both need is
+//! done here, once, in one way. Nothing here knows a template or a container.
+
+pub mod backoff;
+pub mod client;
+pub mod clock;
+pub mod durable;
+pub mod gate;
+pub mod key;
+pub mod limits;
+mod nonces;
+pub mod random;
+pub mod server;
+pub mod settings;
+
+pub use client::{Answer, CallError, Client};
+pub use gate::{Gate, Seal};
+pub use limits::Limits;

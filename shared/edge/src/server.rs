@@ -1,0 +1,159 @@
+//! Our own accept loop on hyper: bounded headers, bodies, times and
+//! connections, problem bodies for what goes past them, and a drain at the end.
+
+use crate::Limits;
+use crate::gate::{Reply, reply};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use lockstep_shared::Problem;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+/// How long open requests may go on after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(10);
+/// What hyper itself takes before its own, bodyless 431; ours comes earlier.
+const HARD_HEADER_BYTES: usize = 64 * 1024;
+const HARD_HEADERS: usize = 256;
+
+/// Serves until `stop` turns true (or its sender is gone), then lets open
+/// requests end. `handler` gets every request that is within the bounds.
+pub async fn serve<H, F>(listener: TcpListener, limits: Arc<Limits>, stop: watch::Receiver<bool>, handler: H)
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + Unpin + 'static,
+    F: Future<Output = Reply> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut stopping = stop.clone();
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stopping) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                let connection = connection(stream, limits.clone(), stop.clone(), handler.clone());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: open connections go on, new ones wait.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(DRAIN, slots.acquire_many(all)).await;
+}
+
+/// Resolves once `stop` is true or nobody can set it any more.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn connection<H, F>(stream: TcpStream, limits: Arc<Limits>, mut stop: watch::Receiver<bool>, handler: H)
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Unpin + 'static,
+    F: Future<Output = Reply> + Send + 'static,
+{
+    let bounds = limits.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let past = past_a_bound(&request, &bounds);
+        let handler = handler.clone();
+        // Boxed, so that an idle connection doesn't hold the room of the largest handler.
+        Box::pin(async move {
+            Ok::<_, Infallible>(match past {
+                Some(problem) => reply(&problem),
+                None => handler(request).await,
+            })
+        })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time())
+        .max_headers(HARD_HEADERS)
+        .max_buf_size(HARD_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut draining = false;
+    let ended = loop {
+        tokio::select! {
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+            () = stopped(&mut stop), if !draining => {
+                draining = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    // An idle connection is simply closed; one that stopped in the middle of a header is told why.
+    if ended.is_err_and(|error| error.is_timeout()) && !parts.read_buf.is_empty() {
+        let _ = stream.write_all(&slow_header(limits.header_seconds)).await;
+    }
+    let _ = stream.shutdown().await;
+}
+
+fn slow_header(seconds: u64) -> Vec<u8> {
+    let detail = format!("the request's header did not arrive within {seconds} s");
+    let body = Problem::new(408, "timeout", "The request took too long", detail).to_json();
+    let mut answer = format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        lockstep_shared::problem::CONTENT_TYPE,
+        body.len()
+    )
+    .into_bytes();
+    answer.extend_from_slice(&body);
+    answer
+}
+
+fn past_a_bound(request: &Request<Incoming>, limits: &Limits) -> Option<Problem> {
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let too_much = |what: String| Some(Problem::new(431, "headers-too-large", "The header is too large", what));
+    if headers.len() > limits.headers {
+        return too_much(format!("{} header fields came, at most {} are taken", headers.len(), limits.headers));
+    }
+    if bytes > limits.header_bytes {
+        return too_much(format!("the header has {bytes} bytes, at most {} are taken", limits.header_bytes));
+    }
+    None
+}
+
+/// Reads a body within the limits: 413 past the size, 408 past the time.
+pub async fn read_body(body: Incoming, limits: &Limits) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("the body is larger than {} bytes", limits.body_bytes);
+        Problem::new(413, "too-large", "The body is too large", detail).with("limit", limits.body_bytes)
+    };
+    // An announced length is believed at once: nobody has to send what won't be taken.
+    if body.size_hint().lower() > limits.body_bytes as u64 {
+        return Err(too_large());
+    }
+    let whole = Limited::new(body, limits.body_bytes).collect();
+    match tokio::time::timeout(limits.body_time(), whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => {
+            Err(Problem::new(400, "bad-request", "The body could not be read", format!("it broke off: {error}")))
+        }
+        Err(_) => {
+            let detail = format!("the request's body did not arrive within {} s", limits.body_seconds);
+            Err(Problem::new(408, "timeout", "The request took too long", detail))
+        }
+    }
+}
