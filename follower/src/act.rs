@@ -14,6 +14,7 @@ use lockstep_shared::api::{self, Outcome};
 use lockstep_shared::{OnChange, SafePath};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -49,6 +50,8 @@ enum Failure {
     Dependency(String),
     #[error("it has no container named {0:?} any more; the next attempt looks for the new one")]
     Gone(String),
+    #[error("{0}")]
+    Together(Arc<Failure>),
     #[error("there is no compose file to {0} it from")]
     NoComposeFile(Verb),
 }
@@ -174,7 +177,7 @@ impl Stage<'_> {
             return Vec::new();
         }
         let began = Instant::now();
-        let called = self.call_compose(actions, indices, force).await;
+        let called = self.call_compose(actions, indices, force).await.map_err(Arc::new);
         let containers = self.engine.containers().await;
         let proofs = indices.iter().map(|index| {
             let (called, containers) = (&called, &containers);
@@ -184,9 +187,9 @@ impl Stage<'_> {
                     (Ok(()), Ok(containers)) => self.came_up(action, containers).await,
                     // Compose stops at the first failure: what came up before it is still good.
                     (Err(failure), Ok(containers)) if self.is_new(action, containers) => {
-                        self.came_up(action, containers).await.map_err(|_| again(failure))
+                        self.came_up(action, containers).await.map_err(|_| Failure::Together(failure.clone()))
                     }
-                    (Err(failure), _) => Err(again(failure)),
+                    (Err(failure), _) => Err(Failure::Together(failure.clone())),
                     (Ok(()), Err(_)) => Err(Failure::Gone(action.service.clone())),
                 };
                 (*index, ended, began.elapsed())
@@ -241,17 +244,5 @@ impl Stage<'_> {
         });
         let details: Result<Vec<String>, Failure> = join_all(proofs).await.into_iter().collect();
         Ok(details?.join("; "))
-    }
-}
-
-/// The same failure for the next service that it concerns.
-fn again(failure: &Failure) -> Failure {
-    match failure {
-        Failure::Compose(ComposeError::Failed { command, status, said }) => {
-            ComposeError::Failed { command: command.clone(), status: status.clone(), said: said.clone() }.into()
-        }
-        Failure::Compose(ComposeError::Late { command }) => ComposeError::Late { command: command.clone() }.into(),
-        Failure::NoComposeFile(verb) => Failure::NoComposeFile(verb.clone()),
-        _ => ComposeError::Missing.into(),
     }
 }

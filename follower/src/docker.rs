@@ -138,16 +138,6 @@ impl Engine {
         Self { host: host.to_owned(), project: project.to_owned(), client: OnceCell::new() }
     }
 
-    /// The configured endpoint.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The compose project.
-    pub fn project(&self) -> &str {
-        &self.project
-    }
-
     async fn client(&self) -> Result<&bollard::Docker, EngineError> {
         let connect = || async {
             let client = if self.host.starts_with("unix://") {

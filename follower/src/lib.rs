@@ -1,17 +1,112 @@
 //! The follower: pulls the bundle that the leader has for this machine,
 //! plans, writes, acts on exactly the affected containers, proves, reports.
+//!
+//! Pure: `plan`, with what it is made from (`compose_file`, `container`,
+//! `action`). Everything else has effects, one kind in each file.
 
-mod act;
-mod action;
-mod compose;
-mod compose_file;
-mod config;
-mod container;
-mod disk;
-mod docker;
-mod journal;
-mod plan;
-mod prove;
-mod state;
-mod view;
-mod write;
+pub mod act;
+pub mod action;
+pub mod apply;
+pub mod board;
+pub mod compose;
+pub mod compose_file;
+pub mod config;
+pub mod container;
+pub mod disk;
+pub mod docker;
+pub mod error;
+pub mod follow;
+pub mod http;
+pub mod journal;
+pub mod plan;
+pub mod prove;
+pub mod pull;
+pub mod queue;
+pub mod report;
+pub mod state;
+pub mod store;
+pub mod view;
+pub mod write;
+
+pub use config::FILE as CONFIG_FILE;
+pub use error::FollowerError;
+
+use crate::apply::{Applier, Docker};
+use crate::board::Board;
+use crate::compose::Compose;
+use crate::docker::Engine;
+use crate::follow::Follow;
+use crate::http::Desk;
+use crate::pull::Leader;
+use crate::queue::Queue;
+use crate::state::Applied;
+use crate::store::Store;
+use lockstep_edge::{Client, Gate, server};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Runs the follower whose home is `root` until `shutdown` resolves. `ready`
+/// hears where it listens, once it does.
+pub async fn run(
+    root: PathBuf,
+    ready: impl FnOnce(SocketAddr),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), FollowerError> {
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+    let config = config::load(&root, environment)?;
+    let (store, applied) = Store::open(&config.state_folder, &config.data_folder)?;
+    let client = Client::new(&config.leader_url, config.name.as_str(), config.key.clone(), config.bundle_bytes)?;
+    let listening = |source| FollowerError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
+    let address = listener.local_addr().map_err(listening)?;
+
+    let running = applied.as_ref().and_then(|applied| applied.running.clone());
+    let owes = applied.as_ref().is_some_and(Applied::owes);
+    let board = Arc::new(Board::new(running, owes, config.docker.is_some()));
+    let leader = Arc::new(Leader::new(client, config.name.clone()));
+    let queue = Arc::new(Queue::default());
+    let limits = Arc::new(config.limits.clone());
+    let docker = config.docker.as_ref().map(|docker| Docker {
+        engine: Arc::new(Engine::new(&docker.host, &docker.project)),
+        compose: Compose::new(docker.compose.clone(), &docker.host, &docker.project, &config.root),
+        settle: docker.settle,
+    });
+    let engine = docker.as_ref().map(|docker| docker.engine.clone());
+    let desk = Arc::new(Desk {
+        gate: Gate::new([(config.name.to_string(), config.key.clone())], &limits),
+        limits: limits.clone(),
+        queue: queue.clone(),
+        board: board.clone(),
+    });
+    tracing::info!(
+        machine = %config.name, leader = config.leader_url, %address, data_folder = %config.data_folder.display(),
+        revision = applied.as_ref().map_or(0, |applied| applied.revision),
+        "the follower runs"
+    );
+    ready(address);
+
+    let (stop, stopping) = watch::channel(false);
+    let serving =
+        tokio::spawn(server::serve(listener, limits, stopping.clone(), move |request| desk.clone().answer(request)));
+    let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), engine));
+    let applier = Applier::new(leader.clone(), docker, store, board.clone(), applied);
+    let mut following = tokio::spawn(Follow::new(applier, leader, queue, board).run(stopping));
+    tokio::select! {
+        () = shutdown => {}
+        // It ends by itself only by a bug; systemd starts it again, and the journal knows where it was.
+        _ = &mut following => {}
+    }
+    tracing::info!(machine = %config.name, "the follower stops");
+    reporting.abort();
+    let _ = stop.send(true);
+    if !following.is_finished() {
+        let _ = following.await;
+    }
+    let _ = serving.await;
+    Ok(())
+}

@@ -2,6 +2,7 @@
 //! still owes, and the lock that keeps a second follower away from it.
 
 use crate::action::Action;
+use crate::disk::{Entry, Snapshot};
 use lockstep_edge::{clock, durable};
 use lockstep_shared::api::Running;
 use lockstep_shared::{Bundle, File, Mode, Name, OnChange, Owner, SafePath, Sha256};
@@ -90,7 +91,27 @@ impl From<&File> for Known {
     }
 }
 
+impl Known {
+    /// Whether the disk still has it.
+    fn stands(&self, entry: &Entry) -> bool {
+        matches!(entry, Entry::File { sha256, mode, uid, gid }
+            if *sha256 == self.sha256
+                && *mode == self.mode.bits()
+                && self.owner.is_none_or(|owner| (owner.uid, owner.gid) == (*uid, *gid)))
+    }
+}
+
 impl Applied {
+    /// Whether a file that was written has been changed or removed since, by somebody else.
+    pub fn has_drifted(&self, disk: &Snapshot) -> bool {
+        self.files.iter().any(|(path, known)| !known.stands(disk.entry(path.as_str())))
+    }
+
+    /// Whether an action failed and is to be tried again.
+    pub fn owes(&self) -> bool {
+        self.owed.iter().any(|owed| !owed.deferred)
+    }
+
     /// What is true once `bundle` is written: nothing of it proven yet.
     pub fn written(
         apply: &str,
@@ -118,7 +139,7 @@ impl Applied {
     /// Records how acting ended: proven when nothing failed.
     pub fn settle(&mut self, owed: Vec<Owed>) {
         self.owed = owed;
-        if self.owed.iter().all(|owed| owed.deferred) {
+        if !self.owes() {
             let same = self.running.as_ref().filter(|running| running.digest == self.digest);
             let since = same.map_or_else(clock::now, |running| running.since);
             self.running = Some(Running { revision: self.revision, digest: self.digest, since });

@@ -37,7 +37,7 @@ impl Default for Limits {
             body_bytes: 1024 * 1024,
             connections: 20_000,
             skew_seconds: 300,
-            nonces_per_key: 2_000_000,
+            nonces_per_key: 8_000_000,
             waits_per_follower: 4,
         }
     }

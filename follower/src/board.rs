@@ -1,0 +1,93 @@
+//! How the follower is, for all who ask: the local `/status` and `/metrics`,
+//! and the reports to the leader. The latest value is the only one that counts.
+
+use lockstep_edge::clock;
+use lockstep_shared::api::{Apply, Container, Running, State, Status};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// The follower's state, as others may see it.
+#[derive(Debug)]
+pub struct Board {
+    status: watch::Sender<Status>,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Board {
+    /// A board that shows what ran before this start.
+    pub fn new(running: Option<Running>, owes: bool, engine: bool) -> Self {
+        let state = match &running {
+            _ if owes => State::Failed,
+            Some(_) => State::Applied,
+            None => State::New,
+        };
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state,
+            running,
+            apply: None,
+            containers: Vec::new(),
+            engine,
+            leader_seen: None,
+        };
+        Self { status: watch::Sender::new(status), succeeded: AtomicU64::new(0), failed: AtomicU64::new(0) }
+    }
+
+    /// What it shows now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Hears of every change.
+    pub fn subscribe(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// An apply is under way.
+    pub fn applying(&self, apply: &Apply) {
+        self.status.send_modify(|status| {
+            status.state = State::Applying;
+            status.apply = Some(apply.clone());
+        });
+    }
+
+    /// An apply has ended.
+    pub fn ended(&self, apply: Apply, running: Option<Running>) {
+        let failed = apply.error.is_some();
+        (if failed { &self.failed } else { &self.succeeded }).fetch_add(1, Ordering::Relaxed);
+        self.status.send_modify(|status| {
+            status.state = if failed { State::Failed } else { State::Applied };
+            status.apply = Some(apply);
+            status.running = running;
+        });
+    }
+
+    /// The project's containers, as they are now. Nobody is woken for these alone.
+    pub fn containers(&self, containers: &[crate::container::Container]) {
+        let shown = containers.iter().map(|container| Container {
+            service: container.service.clone(),
+            name: container.name.clone(),
+            state: container.state.clone(),
+            health: container.health.clone(),
+        });
+        let shown: Vec<_> = shown.collect();
+        self.status.send_if_modified(|status| {
+            status.containers = shown;
+            false
+        });
+    }
+
+    /// The leader has answered. Nobody is woken for that alone.
+    pub fn leader_seen(&self) {
+        self.status.send_if_modified(|status| {
+            status.leader_seen = Some(clock::now());
+            false
+        });
+    }
+
+    /// Applies since the start: those that succeeded, and those that failed.
+    pub fn applies(&self) -> (u64, u64) {
+        (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}

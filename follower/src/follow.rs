@@ -1,0 +1,319 @@
+//! Follows the leader: long-polls, hears notifications, tries again what
+//! failed, and never stops because the leader is away.
+
+use crate::apply::{Applier, ApplyError, Ended, Order};
+use crate::board::Board;
+use crate::plan::Wanted;
+use crate::pull::{Leader, PullError, Pulled, WAIT};
+use crate::queue::{Queue, new_id};
+use lockstep_edge::backoff::Backoff;
+use lockstep_edge::server::stopped;
+use lockstep_shared::api::State;
+use lockstep_shared::{Bundle, Sha256};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How long after an apply it is made durable in its own place: in a row of
+/// applies only once. Until then the journal stands in for it.
+const CHECKPOINT_AFTER: Duration = Duration::from_millis(250);
+/// How long a running apply may go on after a stop was asked for.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The one task that applies.
+pub struct Follow {
+    applier: Applier,
+    leader: Arc<Leader>,
+    queue: Arc<Queue>,
+    board: Arc<Board>,
+    contact: Contact,
+    retry: Backoff,
+    retry_at: Option<Instant>,
+    checkpoint_at: Option<Instant>,
+    /// The digest that came last, applied or not: only another one is news.
+    seen: Option<Sha256>,
+    /// What was logged last: the same failure is not logged again.
+    told: Option<String>,
+}
+
+/// Whether the leader answers.
+#[derive(Default)]
+struct Contact {
+    backoff: Backoff,
+    away_since: Option<Instant>,
+    was_reached: bool,
+    /// Before the next attempt.
+    pause: Duration,
+}
+
+enum Event {
+    Asked(crate::queue::Request),
+    Polled(Result<Pulled, PullError>),
+    Retry,
+    Checkpoint,
+    Stop,
+}
+
+type Poll = Pin<Box<dyn Future<Output = Result<Pulled, PullError>> + Send>>;
+
+impl Follow {
+    /// Follows with `applier`.
+    pub fn new(applier: Applier, leader: Arc<Leader>, queue: Arc<Queue>, board: Arc<Board>) -> Self {
+        let owes = applier.is_unfinished();
+        Self {
+            applier,
+            leader,
+            queue,
+            board,
+            contact: Contact::default(),
+            retry: Backoff::new(),
+            // What a crash left undone doesn't wait.
+            retry_at: owes.then(Instant::now),
+            checkpoint_at: Some(Instant::now() + CHECKPOINT_AFTER),
+            seen: None,
+            told: None,
+        }
+    }
+
+    /// Runs until `stop` turns true.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut asked_for = self.known();
+        let mut poll = self.poll(Duration::ZERO);
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => Event::Stop,
+                request = self.queue.next() => Event::Asked(request),
+                () = until(self.retry_at) => Event::Retry,
+                pulled = &mut poll => Event::Polled(pulled),
+                () = until(self.checkpoint_at) => Event::Checkpoint,
+            };
+            let mut pause = None;
+            let mut halt = stop.clone();
+            let work = async {
+                match event {
+                    Event::Stop => return false,
+                    Event::Asked(request) => self.asked(request).await,
+                    Event::Retry => self.try_again().await,
+                    Event::Polled(pulled) => pause = Some(self.polled(pulled).await),
+                    Event::Checkpoint => self.checkpoint().await,
+                }
+                true
+            };
+            let goes_on = tokio::select! {
+                goes_on = work => goes_on,
+                () = grace(&mut halt) => {
+                    tracing::warn!("stopped in the middle of an apply: the next start finishes it");
+                    return;
+                }
+            };
+            if !goes_on {
+                break;
+            }
+            let known = self.known();
+            if pause.is_some() || known != asked_for {
+                asked_for = known;
+                poll = self.poll(pause.unwrap_or_default());
+            }
+        }
+        self.checkpoint().await;
+    }
+
+    /// The digest that the leader need not send again.
+    fn known(&self) -> Option<Sha256> {
+        self.seen.or_else(|| self.applier.applied().map(|applied| applied.digest))
+    }
+
+    /// The next pull, after `pause`: held by the leader once it has answered before.
+    fn poll(&self, pause: Duration) -> Poll {
+        let (leader, known) = (self.leader.clone(), self.known());
+        let held = self.contact.was_reached && self.contact.away_since.is_none() && known.is_some();
+        Box::pin(async move {
+            sleep(pause).await;
+            leader.pull(known, held.then_some(WAIT)).await
+        })
+    }
+
+    async fn asked(&mut self, request: crate::queue::Request) {
+        let order = Order { id: request.id, wanted: request.wanted, given: None, promised: true };
+        self.apply(order).await;
+    }
+
+    async fn apply(&mut self, order: Order) {
+        let id = order.id.clone();
+        let mut ended = self.applier.apply(order).await;
+        if let Ended::Failed(ApplyError::Pull(error)) = &ended {
+            self.away(error);
+            if let Some(owed) = self.applier.act_on_owed(new_id()).await {
+                ended = owed;
+            }
+        }
+        self.ended(&id, &ended);
+    }
+
+    fn ended(&mut self, id: &str, ended: &Ended) {
+        let applied = self.applier.applied();
+        self.checkpoint_at = applied.map(|_| Instant::now() + CHECKPOINT_AFTER);
+        let (revision, digest) =
+            applied.map_or((0, String::new()), |applied| (applied.revision, applied.digest.to_string()));
+        match ended {
+            Ended::Nothing => {}
+            Ended::Proven { services, revision } => {
+                self.queue.satisfy(services, *revision);
+                self.told = None;
+                tracing::info!(apply = id, revision, digest, services = services.len(), "applied and proven");
+            }
+            Ended::Failed(error) => {
+                let text = error.to_string();
+                if self.told.as_ref() != Some(&text) {
+                    tracing::error!(apply = id, revision, digest, "the apply failed: {text}");
+                    self.told = Some(text);
+                }
+            }
+        }
+        if self.applier.is_unfinished() {
+            self.retry_at = Some(Instant::now() + self.retry.next_wait());
+        } else {
+            self.retry_at = None;
+            self.retry.reset();
+            // Whatever was refused before, what runs is what is wanted now.
+            self.seen = None;
+        }
+    }
+
+    async fn try_again(&mut self) {
+        self.retry_at = None;
+        let order = Order { id: new_id(), wanted: self.applier.take_unfinished(), given: None, promised: false };
+        self.apply(order).await;
+    }
+
+    /// What a poll brought; how long to wait before the next.
+    async fn polled(&mut self, pulled: Result<Pulled, PullError>) -> Duration {
+        match pulled {
+            Ok(pulled) => {
+                self.back();
+                match pulled {
+                    Pulled::New(bundle, revision) => self.came(bundle, revision).await,
+                    Pulled::Same => self.looked().await,
+                }
+                Duration::ZERO
+            }
+            Err(error) => {
+                if error.is_absence() {
+                    self.away(&error);
+                } else {
+                    self.refused(&error);
+                }
+                self.contact.pause
+            }
+        }
+    }
+
+    async fn came(&mut self, bundle: Box<Bundle>, revision: u64) {
+        self.seen = Some(bundle.digest);
+        let same = self.applier.applied().is_some_and(|applied| applied.digest == bundle.digest);
+        if same && !self.applier.is_unfinished() && !self.drifted().await {
+            self.seen = None;
+            return;
+        }
+        let wanted = if same { self.applier.take_unfinished() } else { Wanted::all() };
+        self.apply(Order { id: new_id(), wanted, given: Some((bundle, revision)), promised: false }).await;
+    }
+
+    /// The leader has nothing new: is the disk still as it was left?
+    async fn looked(&mut self) {
+        let current = self.seen.is_none();
+        let failed_before = self.board.status().state == State::Failed;
+        if current && (self.drifted().await || (failed_before && !self.applier.is_unfinished())) {
+            if failed_before {
+                // The leader took back what failed: say that all is well again.
+                let order = Order { id: new_id(), wanted: Wanted::retry(), given: None, promised: true };
+                self.apply(order).await;
+                return;
+            }
+            tracing::warn!("files were changed by somebody else: they are written again");
+            self.apply(Order { id: new_id(), wanted: Wanted::retry(), given: None, promised: false }).await;
+        }
+    }
+
+    async fn drifted(&self) -> bool {
+        // What can't be looked at fails the next apply, which says why.
+        self.applier.has_drifted().await.unwrap_or(true)
+    }
+
+    async fn checkpoint(&mut self) {
+        self.checkpoint_at = None;
+        if let Err(error) = self.applier.checkpoint().await {
+            tracing::warn!(%error, "what was written could not be made durable yet; the journal still has it");
+            self.checkpoint_at = Some(Instant::now() + self.retry.next_wait());
+        }
+    }
+
+    fn back(&mut self) {
+        self.board.leader_seen();
+        if let Some(since) = self.contact.away_since.take() {
+            tracing::info!(away_seconds = since.elapsed().as_secs(), "the leader answers again");
+            if self.applier.is_unfinished() {
+                self.retry_at = Some(Instant::now());
+            }
+        } else if !self.contact.was_reached {
+            tracing::info!("the leader answers");
+        }
+        self.contact.was_reached = true;
+        self.contact.backoff.reset();
+    }
+
+    fn away(&mut self, error: &PullError) {
+        self.contact.pause = error.retry_after().unwrap_or_else(|| self.contact.backoff.next_wait());
+        if self.contact.away_since.is_some() {
+            return;
+        }
+        self.contact.away_since = Some(Instant::now());
+        let runs = match self.applier.applied() {
+            Some(applied) => {
+                let age = lockstep_edge::clock::now().saturating_sub(applied.since);
+                format!("running revision {}, written {} ago, meanwhile", applied.revision, span(age))
+            }
+            None => "nothing was ever applied here".to_owned(),
+        };
+        let seen = match self.board.status().leader_seen {
+            Some(seen) => format!("last reached {} ago", span(lockstep_edge::clock::now().saturating_sub(seen))),
+            None => "not reached since this start".to_owned(),
+        };
+        tracing::warn!(%error, "the leader is away ({seen}): {runs}; it is tried on and on");
+    }
+
+    fn refused(&mut self, error: &PullError) {
+        self.contact.pause = self.contact.backoff.next_wait().max(Duration::from_secs(1));
+        let text = error.to_string();
+        if self.told.as_ref() != Some(&text) {
+            tracing::error!("{text}");
+            self.applier.refused(new_id(), error);
+            self.told = Some(text);
+        }
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn grace(stop: &mut watch::Receiver<bool>) {
+    stopped(stop).await;
+    sleep(GRACE).await;
+}
+
+/// A span of time for people.
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

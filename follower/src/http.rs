@@ -1,0 +1,118 @@
+//! The follower's own small listener: `POST /notify` for the leader, the rest
+//! for whoever operates the machine.
+
+use crate::board::Board;
+use crate::plan::Wanted;
+use crate::queue::Queue;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use lockstep_edge::gate::{Admitted, Reply, json, reply};
+use lockstep_edge::{Gate, Limits};
+use lockstep_shared::Problem;
+use lockstep_shared::api::{Notify, NotifyAccepted};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// What a request is answered from.
+pub struct Desk {
+    /// Who may notify.
+    pub gate: Gate,
+    /// Bounds of what comes in.
+    pub limits: Arc<Limits>,
+    /// Where a notification goes.
+    pub queue: Arc<Queue>,
+    /// How the follower is.
+    pub board: Arc<Board>,
+}
+
+impl Desk {
+    /// Answers one request.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Reply {
+        let (known, allowed) = match request.uri().path() {
+            "/notify" => (true, Method::POST),
+            "/healthz" | "/status" | "/metrics" => (true, Method::GET),
+            _ => (false, Method::GET),
+        };
+        if !known {
+            let detail =
+                format!("{} is not here; a follower has /notify, /status, /healthz and /metrics", request.uri().path());
+            return reply(&Problem::new(404, "not-found", "There is nothing at this path", detail));
+        }
+        if *request.method() != allowed {
+            let detail = format!("{} takes {allowed} only", request.uri().path());
+            let mut answer = reply(&Problem::new(405, "method-not-allowed", "The method is not allowed here", detail));
+            if let Ok(allowed) = HeaderValue::from_str(allowed.as_str()) {
+                answer.headers_mut().insert(header::ALLOW, allowed);
+            }
+            return answer;
+        }
+        match request.uri().path() {
+            "/notify" => match self.gate.admit(request, &self.limits).await {
+                Ok(admitted) => {
+                    let answer = self.notify(&admitted);
+                    admitted.seal.sign(answer)
+                }
+                Err(answer) => answer,
+            },
+            "/status" => json(StatusCode::OK, &self.board.status()),
+            "/metrics" => text("text/plain; version=0.0.4", self.metrics()),
+            _ => text("text/plain", "ok\n".to_owned()),
+        }
+    }
+
+    fn notify(&self, admitted: &Admitted) -> Reply {
+        let notify: Notify = match serde_json::from_slice(&admitted.body) {
+            Ok(notify) => notify,
+            Err(error) => {
+                let detail = format!("expected {{\"revision\": N, \"services\": [...]?}}: {error}");
+                return reply(&Problem::new(400, "bad-request", "The body is not a notification", detail));
+            }
+        };
+        let wanted = notify.services.map_or_else(Wanted::all, Wanted::services);
+        let apply = self.queue.ask(wanted, notify.revision);
+        tracing::info!(revision = notify.revision, apply, "notified");
+        json(StatusCode::ACCEPTED, &NotifyAccepted { apply })
+    }
+
+    /// Prometheus' text format.
+    fn metrics(&self) -> String {
+        let status = self.board.status();
+        let (succeeded, failed) = self.board.applies();
+        let mut out = String::with_capacity(1024);
+        let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, i64)]| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            for (labels, value) in values {
+                let _ = writeln!(out, "{name}{labels} {value}");
+            }
+        };
+        let revision = status.running.map_or(0, |running| running.revision);
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        metric(
+            "lockstep_applied_revision",
+            "gauge",
+            "Revision that was last written, acted on and proven; 0 before the first.",
+            &[("", number(revision))],
+        );
+        metric(
+            "lockstep_applies_total",
+            "counter",
+            "Applies since the start.",
+            &[("{result=\"applied\"}", number(succeeded)), ("{result=\"failed\"}", number(failed))],
+        );
+        metric(
+            "lockstep_leader_last_seen_timestamp_seconds",
+            "gauge",
+            "When the leader last answered, Unix seconds; 0 before the first time.",
+            &[("", status.leader_seen.unwrap_or(0))],
+        );
+        out
+    }
+}
+
+fn text(kind: &'static str, body: String) -> Reply {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}

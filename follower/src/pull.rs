@@ -1,0 +1,128 @@
+//! Asks the leader for this machine's bundle, verifies it, and says when the
+//! leader is away. Decides nothing about what is done with it.
+
+use bytes::Bytes;
+use http::header::{IF_NONE_MATCH, RETRY_AFTER};
+use http::{Method, StatusCode};
+use lockstep_edge::Client;
+use lockstep_edge::client::{Answer, CallError};
+use lockstep_shared::api::Status;
+use lockstep_shared::bundle::BadBundle;
+use lockstep_shared::{Bundle, Name, Sha256};
+use std::time::Duration;
+
+/// How long the leader is asked to hold a request until there is something new.
+pub const WAIT: Duration = Duration::from_mins(1);
+/// Longest time for an answer, beside the time it is held on purpose.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The leader, as this follower sees it.
+pub struct Leader {
+    client: Client,
+    name: Name,
+}
+
+/// What a pull gave.
+#[derive(Debug)]
+pub enum Pulled {
+    /// Nothing else than what is known already.
+    Same,
+    /// A bundle, and its revision.
+    New(Box<Bundle>, u64),
+}
+
+/// Why a pull gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// No verified answer.
+    #[error("no bundle from the leader: {0}")]
+    Call(#[from] CallError),
+    /// The leader has too much to do.
+    #[error("the leader is busy (429) and asks to wait {} s", .0.as_secs())]
+    Busy(Duration),
+    /// The leader said no.
+    #[error("the leader refused: {title} ({status}): {detail}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The problem's title.
+        title: String,
+        /// The problem's detail.
+        detail: String,
+    },
+    /// What came is no bundle that may be used.
+    #[error("the leader's bundle is refused, nothing was changed: {0}")]
+    Bundle(#[from] BadBundle),
+    /// A bundle for somebody else.
+    #[error(
+        "the leader sent the bundle of the machine {0}, nothing was changed: leader.name in config-follower.json and the leader's list must agree"
+    )]
+    Machine(Name),
+}
+
+impl PullError {
+    /// Whether the leader is simply not there, which must not stop anything.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Call(CallError::Unreached { .. }) | Self::Busy(_))
+    }
+
+    /// How long the leader asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy(wait) => Some(*wait),
+            _ => None,
+        }
+    }
+}
+
+impl Leader {
+    /// The leader behind `client`, for the follower `name`.
+    pub fn new(client: Client, name: Name) -> Self {
+        Self { client, name }
+    }
+
+    /// Asks for the bundle, unless it is still the one with the digest
+    /// `known`. With `wait` the leader holds the request until it isn't.
+    pub async fn pull(&self, known: Option<Sha256>, wait: Option<Duration>) -> Result<Pulled, PullError> {
+        let target = wait.map_or_else(|| "/conf".to_owned(), |wait| format!("/conf?wait={}s", wait.as_secs()));
+        let headers: Vec<_> = known.map(|digest| (IF_NONE_MATCH, format!("\"{digest}\""))).into_iter().collect();
+        let limit = ANSWER + wait.unwrap_or_default();
+        let answer = self.client.send(Method::GET, &target, &headers, None, limit).await?;
+        match answer.status {
+            StatusCode::NOT_MODIFIED => Ok(Pulled::Same),
+            StatusCode::OK => self.read(&answer.body),
+            _ => Err(refused(&answer)),
+        }
+    }
+
+    fn read(&self, body: &Bytes) -> Result<Pulled, PullError> {
+        let (bundle, revision) = Bundle::from_json(body)?;
+        if bundle.machine != self.name {
+            return Err(PullError::Machine(bundle.machine));
+        }
+        Ok(Pulled::New(Box::new(bundle), revision))
+    }
+
+    /// Tells the leader how this follower is.
+    pub async fn report(&self, status: &Status) -> Result<(), PullError> {
+        let body = Bytes::from(serde_json::to_vec(status).unwrap_or_default());
+        let answer = self.client.send(Method::POST, "/status", &[], Some(body), ANSWER).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(refused(&answer)) }
+    }
+}
+
+fn refused(answer: &Answer) -> PullError {
+    if answer.status == StatusCode::TOO_MANY_REQUESTS {
+        let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        return PullError::Busy(Duration::from_secs(seconds.unwrap_or(5).clamp(1, 600)));
+    }
+    let status = answer.status.as_u16();
+    match answer.problem() {
+        Some(problem) => PullError::Refused { status, title: problem.title, detail: problem.detail },
+        None => PullError::Refused {
+            status,
+            title: "an unexpected answer".to_owned(),
+            detail: "is leader.url the address of a lockstep leader?".to_owned(),
+        },
+    }
+}

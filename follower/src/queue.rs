@@ -1,0 +1,102 @@
+//! What was asked for and not begun yet. However often it is asked while an
+//! apply runs, one more apply follows, and all who asked hear its name.
+
+use crate::plan::Wanted;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// One apply to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Its name.
+    pub id: String,
+    /// What it has to do.
+    pub wanted: Wanted,
+    /// The highest revision that was announced with it.
+    pub revision: u64,
+}
+
+/// The apply to come, if any.
+#[derive(Debug, Default)]
+pub struct Queue {
+    next: Mutex<Option<Request>>,
+    bell: Notify,
+}
+
+/// A new apply's name: random, so that it is unique across restarts.
+pub fn new_id() -> String {
+    format!("{:016x}", u64::from_le_bytes(lockstep_edge::random::bytes()))
+}
+
+impl Queue {
+    /// Asks for an apply; its name.
+    pub fn ask(&self, wanted: Wanted, revision: u64) -> String {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = match next.take() {
+            Some(before) => {
+                Request { id: before.id, wanted: before.wanted.and(wanted), revision: before.revision.max(revision) }
+            }
+            None => Request { id: new_id(), wanted, revision },
+        };
+        let id = request.id.clone();
+        *next = Some(request);
+        self.bell.notify_one();
+        id
+    }
+
+    /// The next apply that is asked for, as soon as there is one.
+    pub async fn next(&self) -> Request {
+        loop {
+            if let Some(request) = self.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return request;
+            }
+            self.bell.notified().await;
+        }
+    }
+
+    /// Services that were acted on just now, for `revision`: who asked for them
+    /// meanwhile, for this revision or an older one, has what they wanted.
+    pub fn satisfy(&self, services: &BTreeSet<String>, revision: u64) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(request) = next.as_mut().filter(|request| request.revision <= revision) {
+            request.wanted.asked.retain(|service| !services.contains(service));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn services(names: &[&str]) -> Wanted {
+        Wanted::services(names.iter().map(|name| (*name).to_owned()))
+    }
+
+    #[tokio::test]
+    async fn five_at_once_are_two_applies_at_most() {
+        let queue = Queue::default();
+        let first = queue.ask(Wanted::all(), 1);
+        assert_eq!(queue.next().await.id, first);
+        let others: BTreeSet<String> = (0..4).map(|_| queue.ask(Wanted::all(), 1)).collect();
+        assert_eq!(others.len(), 1);
+        assert_eq!(BTreeSet::from([queue.next().await.id]), others);
+        assert_eq!(*queue.next.lock().unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn asking_adds_up() {
+        let queue = Queue::default();
+        queue.ask(services(&["a"]), 3);
+        queue.ask(services(&["b"]), 2);
+        queue.satisfy(&BTreeSet::from(["a".to_owned()]), 3);
+        let request = queue.next().await;
+        assert_eq!((request.wanted.only.as_ref().map(BTreeSet::len), request.revision), (Some(2), 3));
+        assert_eq!(request.wanted.asked, BTreeSet::from(["b".to_owned()]));
+        queue.ask(services(&["a"]), 4);
+        queue.satisfy(&BTreeSet::from(["a".to_owned()]), 3);
+        queue.ask(Wanted::all(), 1);
+        let request = queue.next().await;
+        assert_eq!((request.wanted.only, request.wanted.asked.len()), (None, 1));
+    }
+}

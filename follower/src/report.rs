@@ -1,0 +1,56 @@
+//! Tells the leader how this machine is: after every change, every minute, and
+//! as soon as a leader that was away answers again. Never delays an apply.
+
+use crate::board::Board;
+use crate::docker::Engine;
+use crate::pull::Leader;
+use lockstep_edge::backoff::Backoff;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// How often the leader hears of this machine even if nothing happens.
+const EVERY: Duration = Duration::from_mins(1);
+/// An apply that is over within this time is reported once, not twice.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Reports for as long as it is polled.
+pub async fn run(board: Arc<Board>, leader: Arc<Leader>, engine: Option<Arc<Engine>>) {
+    let mut changes = board.subscribe();
+    let mut backoff = Backoff::new();
+    let mut told = true;
+    loop {
+        changes.mark_unchanged();
+        let status = board.status();
+        match leader.report(&status).await {
+            Ok(()) => {
+                board.leader_seen();
+                backoff.reset();
+                told = true;
+                if timeout(EVERY, changes.changed()).await.is_err() {
+                    refresh(&board, engine.as_deref()).await;
+                }
+                sleep(PATIENCE).await;
+            }
+            Err(error) => {
+                if error.is_absence() {
+                    tracing::debug!(%error, "a report was not delivered");
+                } else if told {
+                    tracing::warn!(%error, "the leader doesn't take this follower's reports");
+                }
+                told = false;
+                sleep(error.retry_after().unwrap_or_else(|| backoff.next_wait())).await;
+            }
+        }
+    }
+}
+
+/// Containers may have changed without this follower's doing.
+async fn refresh(board: &Board, engine: Option<&Engine>) {
+    if let Some(engine) = engine {
+        match engine.containers().await {
+            Ok(containers) => board.containers(&containers),
+            Err(error) => tracing::debug!(%error, "the containers could not be listed for a report"),
+        }
+    }
+}
