@@ -11,6 +11,7 @@ use crate::docker::{Engine, EngineError};
 use crate::journal::Record;
 use crate::plan::{Inputs, Plan, PlanError, Wanted, plan};
 use crate::pull::{Leader, PullError, Pulled};
+use crate::queue::Queue;
 use crate::state::{Applied, Owed};
 use crate::store::{Store, StoreError, WriteError};
 use crate::write::Contents;
@@ -40,6 +41,7 @@ pub struct Applier {
     docker: Option<Docker>,
     store: Arc<Mutex<Store>>,
     board: Arc<Board>,
+    queue: Arc<Queue>,
     applied: Option<Applied>,
     /// What an apply had to do that failed before it changed anything.
     unfinished: Option<Wanted>,
@@ -49,6 +51,8 @@ pub struct Applier {
 pub struct Order {
     /// Its name.
     pub id: String,
+    /// The revision that was announced; 0 if none was.
+    pub announced: u64,
     /// What it has to do.
     pub wanted: Wanted,
     /// The bundle, if it came already.
@@ -124,9 +128,10 @@ impl Applier {
         docker: Option<Docker>,
         store: Store,
         board: Arc<Board>,
+        queue: Arc<Queue>,
         applied: Option<Applied>,
     ) -> Self {
-        Self { leader, docker, store: Arc::new(Mutex::new(store)), board, applied, unfinished: None }
+        Self { leader, docker, store: Arc::new(Mutex::new(store)), board, queue, applied, unfinished: None }
     }
 
     /// What is on the disk.
@@ -146,7 +151,7 @@ impl Applier {
 
     /// One apply, with all that others hear of it.
     pub async fn apply(&mut self, order: Order) -> Ended {
-        let Order { id, wanted, given, promised } = order;
+        let Order { id, announced, wanted, given, promised } = order;
         let mut apply = new_apply(id);
         if let Some((bundle, revision)) = &given {
             (apply.revision, apply.digest) = (*revision, Some(bundle.digest));
@@ -158,7 +163,8 @@ impl Applier {
             Some(before) => before.and(wanted),
             None => wanted,
         };
-        let tried = self.attempt(&mut apply, &wanted, given).await;
+        let tried = self.attempt(&mut apply, &wanted, announced, given).await;
+        self.queue.ended(tried.is_ok());
         let running = self.running();
         match tried {
             Ok(false) if !promised => Ended::Nothing,
@@ -191,6 +197,7 @@ impl Applier {
         &mut self,
         apply: &mut Apply,
         wanted: &Wanted,
+        announced: u64,
         given: Option<(Box<Bundle>, u64)>,
     ) -> Result<bool, ApplyError> {
         let mut took = std::mem::take(&mut apply.took_ms);
@@ -206,9 +213,15 @@ impl Applier {
         if let Some(Ok(containers)) = &listed {
             self.board.containers(containers);
         }
-        let Some((bundle, revision)) = bundle? else { return Ok(false) };
+        let Some((bundle, revision)) = bundle? else {
+            // The leader has published that much, and it is the same to this machine.
+            let applied = self.applied.as_ref().map_or(0, |applied| applied.revision);
+            self.queue.began(&apply.id, applied.max(announced));
+            return Ok(false);
+        };
         lap.end("pull");
         (apply.revision, apply.digest) = (revision, Some(bundle.digest));
+        self.queue.began(&apply.id, revision);
         self.board.applying(apply);
         let containers = listed.transpose()?;
         let plan = self.plan(&bundle, revision, wanted, containers.as_deref()).await?;
@@ -319,10 +332,10 @@ impl Applier {
         let before = self.applied.clone();
         let (record, outcome) = self
             .on_disk(move |store| {
-                if let Some(before) = before.filter(|_| store.is_full()) {
-                    if let Err(error) = store.checkpoint(&before) {
-                        return (record, Err(WriteError::Before(error)));
-                    }
+                if let Some(before) = before.filter(|_| store.is_full())
+                    && let Err(error) = store.checkpoint(&before)
+                {
+                    return (record, Err(WriteError::Before(error)));
                 }
                 let outcome = store.write(&record, &contents);
                 (record, outcome)
@@ -446,10 +459,10 @@ impl Applier {
     }
 
     async fn list_again(&self) {
-        if let Some(docker) = &self.docker {
-            if let Ok(containers) = docker.engine.containers().await {
-                self.board.containers(&containers);
-            }
+        if let Some(docker) = &self.docker
+            && let Ok(containers) = docker.engine.containers().await
+        {
+            self.board.containers(&containers);
         }
     }
 

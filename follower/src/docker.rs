@@ -23,9 +23,9 @@ use tokio::sync::OnceCell;
 /// Longest wait for an answer that needs no container to do anything.
 const ANSWER_SECONDS: u64 = 60;
 /// What a restart may take beside the container's own time to stop.
-const RESTART: Duration = Duration::from_secs(60);
+const RESTART: Duration = Duration::from_mins(1);
 /// Longest run of a command in a container.
-const EXEC: Duration = Duration::from_secs(60);
+const EXEC: Duration = Duration::from_mins(1);
 /// How much of a command's output and of a log is kept, in bytes.
 const MOST_OUTPUT: usize = 4 * 1024;
 /// How many of a container's last log lines tell why it died.

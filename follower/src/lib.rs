@@ -94,8 +94,8 @@ pub async fn run(
     let serving =
         tokio::spawn(server::serve(listener, limits, stopping.clone(), move |request| desk.clone().answer(request)));
     let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), engine));
-    let applier = Applier::new(leader.clone(), docker, store, board.clone(), applied);
-    let mut following = tokio::spawn(Follow::new(applier, leader, queue, board).run(stopping));
+    let applying = Applier::new(leader.clone(), docker, store, board.clone(), queue.clone(), applied);
+    let mut following = tokio::spawn(Follow::new(applying, leader, queue, board).run(stopping));
     tokio::select! {
         () = shutdown => {}
         // It ends by itself only by a bug; systemd starts it again, and the journal knows where it was.

@@ -109,11 +109,17 @@ enum Ready {
 }
 
 /// What an apply touched, to be made durable.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Touched {
     files: BTreeSet<SafePath>,
     folders: BTreeSet<String>,
+    /// Files that were replaced, held open: to free their blocks takes the file
+    /// system several times as long as the rename itself, and can wait.
+    replaced: Vec<OwnedFd>,
 }
+
+/// How many replaced files are held open at most: far from the usual limit of 1024.
+const MOST_HELD: usize = 256;
 
 /// Stages all that `steps` say. On an error nothing is changed.
 pub fn stage<'a>(data: &'a DataFolder, steps: &'a Steps, contents: &Contents) -> Result<Staged<'a>, DiskError> {
@@ -166,6 +172,7 @@ impl Staged<'_> {
             match ready {
                 Ready::Staged(name) => {
                     let folder = &self.folders[parent(&write.path)];
+                    touched.hold(folder, write.path.file_name());
                     rustix::fs::renameat(folder, name.as_str(), folder, write.path.file_name())
                         .map_err(|errno| self.data.failed("renaming the new file to", path, errno))?;
                     touched.folders.insert(parent(&write.path).to_owned());
@@ -260,6 +267,17 @@ impl Touched {
     pub fn and(&mut self, other: Self) {
         self.files.extend(other.files);
         self.folders.extend(other.folders);
+        let room = MOST_HELD.saturating_sub(self.replaced.len());
+        self.replaced.extend(other.replaced.into_iter().take(room));
+    }
+
+    fn hold(&mut self, folder: &OwnedFd, name: &str) {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if self.replaced.len() < MOST_HELD
+            && let Ok(old) = rustix::fs::openat(folder, name, flags, Permissions::empty())
+        {
+            self.replaced.push(old);
+        }
     }
 
     /// Makes all of it durable. What is gone meanwhile needs no syncing.

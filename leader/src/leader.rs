@@ -7,7 +7,6 @@ use crate::fleet::Reports;
 use crate::http::Waits;
 use crate::published::Published;
 use crate::release::{self, Release, RenderError};
-use crate::render::Machine;
 use crate::rollout::Rollout;
 use crate::secrets::Secrets;
 use crate::source::Source;
@@ -16,6 +15,7 @@ use lockstep_edge::settings::ConfigError;
 use lockstep_edge::{Gate, clock};
 use lockstep_shared::api::Push;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -141,8 +141,8 @@ impl Press {
         // Machines came or went: rendered from what was published, never from an edit that nobody published.
         let message = "the declared followers changed".to_owned();
         let request = Request { author: "leader".to_owned(), message };
-        let revision = self.make(last.source.clone(), last.number + 1, &request)?;
-        self.store.insert(&revision)?;
+        let (revision, secrets) = self.make(last.source.clone(), last.number + 1, &request)?;
+        self.store.insert(&revision, &secrets)?;
         tracing::info!(revision = revision.number, "the declared followers changed: published a revision for them");
         Ok(Published::new(revision))
     }
@@ -161,17 +161,23 @@ impl Press {
     }
 
     /// Renders everything on disk: what publishing now would publish.
-    fn render(&self, number: u64, request: &Request) -> Result<Revision, LeaderError> {
+    fn render(&self, number: u64, request: &Request) -> Result<(Revision, BTreeSet<String>), LeaderError> {
         let source = Source::read(&self.config.platform, &self.config.templates)?;
         self.make(source, number, request)
     }
 
-    fn make(&self, source: Source, number: u64, request: &Request) -> Result<Revision, LeaderError> {
+    /// A revision from a source, and the secrets' values that went into it.
+    fn make(
+        &self,
+        source: Source,
+        number: u64,
+        request: &Request,
+    ) -> Result<(Revision, BTreeSet<String>), LeaderError> {
         let machines = release::machines(&self.config);
         let release = Release::compile(&source, &machines);
         let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store));
         let bundles = release.render(&machines, &machines, &mut secrets, number)?;
-        Ok(Revision {
+        let revision = Revision {
             number,
             created: clock::now(),
             author: request.author.clone(),
@@ -179,16 +185,22 @@ impl Press {
             release: release.settings.release,
             source,
             bundles,
-        })
+        };
+        Ok((revision, secrets.used()))
     }
 
     /// What publishing would change.
     pub fn plan(&self) -> Result<Publication, LeaderError> {
         let last = self.store.latest()?;
         let number = last.as_ref().map_or(0, |last| last.number);
-        let next = self.render(number + 1, &Request::default())?;
+        let (next, secrets) = self.render(number + 1, &Request::default())?;
         let new = last.as_ref().is_none_or(|last| last.source != next.source || last.bundles != next.bundles);
-        Ok(Publication { revision: number, new, changes: self.changes(last.as_ref(), &next)?, pushes: Vec::new() })
+        Ok(Publication {
+            revision: number,
+            new,
+            changes: self.changes(last.as_ref(), &next, secrets)?,
+            pushes: Vec::new(),
+        })
     }
 
     /// Validates, renders and stores; the new revision and what it changes. An
@@ -196,8 +208,8 @@ impl Press {
     pub fn publish(&mut self, request: &Request) -> Result<(Published, Publication), LeaderError> {
         let last = self.store.latest()?;
         let number = last.as_ref().map_or(1, |last| last.number + 1);
-        let next = self.render(number, request)?;
-        let changes = self.changes(last.as_ref(), &next)?;
+        let (next, secrets) = self.render(number, request)?;
+        let changes = self.changes(last.as_ref(), &next, secrets.clone())?;
         let publication = |revision, new| Publication { revision, new, changes, pushes: Vec::new() };
         if let Some(last) = last
             && last.source == next.source
@@ -206,33 +218,23 @@ impl Press {
             let publication = publication(last.number, false);
             return Ok((Published::new(last), Publication { changes: Vec::new(), ..publication }));
         }
-        self.store.insert(&next)?;
+        self.store.insert(&next, &secrets)?;
         tracing::info!(revision = number, author = request.author, machines = next.bundles.len(), "published");
         Ok((Published::new(next), publication(number, true)))
     }
 
-    fn changes(&self, last: Option<&Revision>, next: &Revision) -> Result<Vec<MachineChange>, LeaderError> {
+    /// Masked by every value that ever was a secret's, longest first.
+    fn changes(
+        &self,
+        last: Option<&Revision>,
+        next: &Revision,
+        secrets: BTreeSet<String>,
+    ) -> Result<Vec<MachineChange>, LeaderError> {
         let none = difference::Bundles::new();
         let before = last.map_or(&none, |last| &last.bundles);
-        let mut hidden = self.secret_values(next)?;
-        if let Some(last) = last {
-            hidden.extend(self.secret_values(last)?);
-        }
+        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(&secrets).cloned().collect();
+        hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Ok(difference::between(before, &next.bundles, &hidden))
-    }
-
-    /// Every secret's value that a revision's bundles may hold.
-    fn secret_values(&self, revision: &Revision) -> Result<Vec<String>, LeaderError> {
-        let machines: Vec<Machine> = release::machines(&self.config);
-        let release = Release::compile(&revision.source, &machines);
-        let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store));
-        let mut values = Vec::new();
-        for machine in &machines {
-            values.extend(secrets.of(&release.settings, &machine.name, &machine.role)?.0.into_values());
-        }
-        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        values.dedup();
-        Ok(values)
     }
 }
 

@@ -11,7 +11,7 @@ use lockstep_edge::random;
 use lockstep_shared::Name;
 use schema::{Encoding, Generate};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The prefix of environment variables that give a secret's value.
 const ENV: &str = "LOCKSTEP_SECRET_";
@@ -21,6 +21,7 @@ pub struct Secrets<'s> {
     env: BTreeMap<String, String>,
     store: Option<&'s Store>,
     known: BTreeMap<(String, String), String>,
+    used: BTreeSet<String>,
 }
 
 impl<'s> Secrets<'s> {
@@ -28,7 +29,7 @@ impl<'s> Secrets<'s> {
     /// made for this once and kept nowhere: good for looking, not for publishing.
     pub fn new(env: impl IntoIterator<Item = (String, String)>, store: Option<&'s Store>) -> Self {
         let given = |(name, value): (String, String)| Some((name.strip_prefix(ENV)?.to_owned(), value));
-        Self { env: env.into_iter().filter_map(given).collect(), store, known: BTreeMap::new() }
+        Self { env: env.into_iter().filter_map(given).collect(), store, known: BTreeMap::new(), used: BTreeSet::new() }
     }
 
     /// The values that a machine of a role renders with. One that has no value
@@ -51,6 +52,7 @@ impl<'s> Secrets<'s> {
             match self.value(name, holder, secret.generate)? {
                 Some(value) => {
                     faults.extend(misfit(name, setting, &value));
+                    self.used.insert(value.clone());
                     values.insert(name.clone(), value);
                 }
                 None if setting.optional => {}
@@ -65,6 +67,11 @@ impl<'s> Secrets<'s> {
             }
         }
         Ok((values, faults))
+    }
+
+    /// Every value that was given out: what may stand in a rendered file.
+    pub fn used(self) -> BTreeSet<String> {
+        self.used
     }
 
     fn value(&mut self, name: &str, holder: &str, generate: Option<Generate>) -> Result<Option<String>, StoreError> {

@@ -8,7 +8,7 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 use ring::hmac;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File as OsFile;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS bundle (
     digest TEXT NOT NULL, manifest BLOB NOT NULL REFERENCES blob, PRIMARY KEY (revision, machine)) STRICT;
 CREATE TABLE IF NOT EXISTS secret (
     name TEXT NOT NULL, holder TEXT NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (name, holder)) STRICT;
+CREATE TABLE IF NOT EXISTS rendered_secret (id BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 1;
 ";
 /// The layout that this version reads and writes.
@@ -175,8 +176,8 @@ impl Store {
         Ok(Some(Revision { number, created, author, message, release, source, bundles }))
     }
 
-    /// Stores a revision, all of it or nothing; durable on return.
-    pub fn insert(&mut self, revision: &Revision) -> Result<(), StoreError> {
+    /// Stores a revision, and the secrets' values that it may hold; all of it or nothing; durable on return.
+    pub fn insert(&mut self, revision: &Revision, secrets: &BTreeSet<String>) -> Result<(), StoreError> {
         let sql = |source| StoreError::Sql { path: self.path.clone(), source };
         let transaction = self.connection.transaction().map_err(sql)?;
         let put = |bytes: &[u8]| -> Result<[u8; 32], StoreError> {
@@ -223,6 +224,13 @@ impl Store {
                 )
                 .map_err(sql)?;
         }
+        for value in secrets {
+            let id = self.sealer.id(&Sha256::of(value.as_bytes()));
+            let sealed = self.sealer.seal(&id, value.as_bytes());
+            transaction
+                .execute("INSERT OR IGNORE INTO rendered_secret (id, sealed) VALUES (?1, ?2)", params![&id[..], sealed])
+                .map_err(sql)?;
+        }
         transaction.commit().map_err(sql)
     }
 
@@ -248,6 +256,21 @@ impl Store {
             )
             .map_err(self.sql())?;
         Ok(())
+    }
+
+    /// Every secret's value that a stored revision may hold, also those that are no secret's value any more.
+    pub fn rendered_secrets(&self) -> Result<BTreeSet<String>, StoreError> {
+        let mut select = self.connection.prepare("SELECT id, sealed FROM rendered_secret").map_err(self.sql())?;
+        let rows = select
+            .query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)))
+            .map_err(self.sql())?;
+        let mut values = BTreeSet::new();
+        for row in rows {
+            let (id, sealed) = row.map_err(self.sql())?;
+            let value = String::from_utf8(self.open_sealed(&id, sealed)?);
+            values.insert(value.map_err(|_| StoreError::Damaged(self.path.clone()))?);
+        }
+        Ok(values)
     }
 
     fn sql(&self) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
@@ -431,8 +454,8 @@ mod tests {
         let state = folder.path().join("state");
         let mut store = Store::open(&state).unwrap();
         assert!(store.latest().unwrap().is_none());
-        store.insert(&revision(1, "canary-one")).unwrap();
-        store.insert(&revision(2, "canary-two")).unwrap();
+        store.insert(&revision(1, "canary-one"), &BTreeSet::new()).unwrap();
+        store.insert(&revision(2, "canary-two"), &BTreeSet::from(["canary-four".to_owned()])).unwrap();
         store.put_secret("KEY", "", "canary-three").unwrap();
         assert!(matches!(Store::open(&state), Err(StoreError::Locked(_))));
         drop(store);
@@ -442,6 +465,7 @@ mod tests {
         assert_eq!(store.revision(1).unwrap().unwrap().source, revision(1, "canary-one").source);
         assert_eq!(store.secret("KEY", "").unwrap().as_deref(), Some("canary-three"));
         assert_eq!(store.secret("KEY", "core").unwrap(), None);
+        assert_eq!(store.rendered_secrets().unwrap(), BTreeSet::from(["canary-four".to_owned()]));
         for entry in std::fs::read_dir(&state).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             assert!(!bytes.windows(6).any(|window| window == b"canary"));
@@ -452,7 +476,7 @@ mod tests {
     fn a_foreign_key_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path()).unwrap();
-        store.insert(&revision(1, "x")).unwrap();
+        store.insert(&revision(1, "x"), &BTreeSet::new()).unwrap();
         drop(store);
         durable::replace(&folder.path().join("store.key"), &[7; 32], 0o600).unwrap();
         // Content is found by keyed ids: with another key it isn't there, or doesn't open.

@@ -42,12 +42,11 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         return Err(failed("nothing was published"));
     }
     let publication: Publication = socket.post("/admin/publish", &request).await?;
-    let done = match options.wait {
-        Some(seconds) => wait(&socket, publication.revision, Duration::from_secs(seconds), &options).await?,
-        None => Done::Good,
-    };
     report(&publication, &options, paint)?;
-    Ok(done)
+    match options.wait {
+        Some(seconds) => wait(&socket, &publication, Duration::from_secs(seconds), &options).await,
+        None => Ok(Done::Good),
+    }
 }
 
 /// Shows what would change and asks, where there is somebody to ask.
@@ -86,30 +85,34 @@ fn report(publication: &Publication, options: &Options, paint: Paint) -> Result<
 }
 
 /// Waits until every follower runs what is published, or failed at it.
-async fn wait(socket: &Socket, revision: u64, time: Duration, options: &Options) -> Result<Done, Failed> {
+async fn wait(socket: &Socket, publication: &Publication, time: Duration, options: &Options) -> Result<Done, Failed> {
     let start = Instant::now();
     let mut fleet: Fleet = socket.get("/admin/fleet").await?;
-    loop {
-        let open: Vec<&Machine> = fleet.machines.iter().filter(|machine| !settled(machine, revision)).collect();
-        if open.is_empty() || start.elapsed() >= time {
-            let failed: Vec<&Machine> = fleet.machines.iter().filter(|machine| !current(machine)).collect();
-            for machine in &fleet.machines {
-                for line in details(machine) {
-                    if !options.json {
-                        say(&format!("{}: {line}", machine.name));
-                    }
-                }
-            }
-            if failed.is_empty() {
-                return Ok(Done::Good);
-            }
-            let names: Vec<&str> = failed.iter().map(|machine| machine.name.as_str()).collect();
-            say(&format!("not followed by {}: see lockstep status", names.join(", ")));
-            return Ok(Done::NotFollowed);
-        }
+    while !fleet.machines.iter().all(|machine| settled(machine, publication.revision)) && start.elapsed() < time {
         let seconds = time.saturating_sub(start.elapsed()).as_secs().clamp(1, 30);
         fleet = socket.get(&format!("/admin/fleet?after={}&seconds={seconds}", fleet.sequence)).await?;
     }
+    let (followed, not): (Vec<&Machine>, Vec<&Machine>) = fleet.machines.iter().partition(|machine| current(machine));
+    if !options.json {
+        let touched = |machine: &Machine| publication.changes.iter().any(|change| change.machine == machine.name);
+        for machine in followed.iter().filter(|machine| touched(machine)).chain(&not) {
+            for line in details(machine) {
+                print(&format!("  {:<20} {line}\n", machine.name))?;
+            }
+        }
+        print(&format!(
+            "{} of {} machines run revision {}\n",
+            followed.len(),
+            fleet.machines.len(),
+            publication.revision
+        ))?;
+    }
+    if not.is_empty() {
+        return Ok(Done::Good);
+    }
+    let names: Vec<&str> = not.iter().map(|machine| machine.name.as_str()).collect();
+    say(&format!("lockstep: not followed by {}: see lockstep status", names.join(", ")));
+    Ok(Done::NotFollowed)
 }
 
 fn current(machine: &Machine) -> bool {

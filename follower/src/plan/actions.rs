@@ -96,7 +96,7 @@ impl<'a> Planning<'_, 'a> {
             let action = &owed.action;
             let stands = self.containers.iter().any(|container| container.service == action.service);
             let defined = self.compose.services.contains_key(&action.service);
-            if !stands && !(action.verb.is_composed() && defined) {
+            if !(stands || action.verb.is_composed() && defined) {
                 self.plan
                     .notes
                     .push(format!("{} of {} is no longer owed: it has no container", action.verb, action.service));
@@ -153,7 +153,9 @@ impl<'a> Planning<'_, 'a> {
                 self.untouchable.insert(container.name.clone(), why);
                 continue;
             }
-            if let Some(why) = self.out_of_reach(container) {
+            let owed =
+                self.drafts.get(&container.service).is_some_and(|own| own.contains_key(&Some(container.name.clone())));
+            if let Some(why) = self.out_of_reach(container).filter(|_| !owed) {
                 // What reads the file by itself reads it whenever it runs.
                 if verb != Verb::None {
                     self.untouchable.insert(container.name.clone(), why);
@@ -214,18 +216,11 @@ impl<'a> Planning<'_, 'a> {
             let mut found = self.compose.services.contains_key(service);
             for container in own {
                 found = true;
-                match self.out_of_reach(container) {
-                    Some(why) => {
-                        self.untouchable.entry(container.name.clone()).or_insert(why);
-                    }
-                    None => {
-                        let name = container.name.clone();
-                        self.draft(service, Some(&name)).add(
-                            Verb::Restart,
-                            None,
-                            Some("asked for by notify".to_owned()),
-                        );
-                    }
+                if let Some(why) = self.out_of_reach(container) {
+                    self.untouchable.entry(container.name.clone()).or_insert(why);
+                } else {
+                    let reason = Some("asked for by notify".to_owned());
+                    self.draft(service, Some(&container.name)).add(Verb::Restart, None, reason);
                 }
             }
             if !found {

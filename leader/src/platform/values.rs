@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, HashMap};
 pub struct Platform {
     settings: BTreeMap<String, Given>,
     machines: BTreeMap<String, BTreeMap<String, Given>>,
+    /// The file could not be read as a whole: what it lacks is not worth telling.
+    unread: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -37,7 +39,7 @@ impl Platform {
         let node = match yaml::parse(PLATFORM, text) {
             Ok(node) if node.is_null() => return (platform, faults),
             Ok(node) => node,
-            Err(fault) => return (platform, vec![fault]),
+            Err(fault) => return (Self { unread: true, ..platform }, vec![fault]),
         };
         let Some(entries) = node.map() else {
             faults
@@ -105,7 +107,7 @@ impl Platform {
             }
         }
         let mut faults = resolver.faults;
-        if !missing.is_empty() {
+        if !missing.is_empty() && !self.unread {
             faults.push(missing_settings(&missing));
         }
         (values, faults)

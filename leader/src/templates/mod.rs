@@ -175,7 +175,7 @@ impl Templates {
             }
             Err(error) => {
                 let fault =
-                    Fault::new(file, format!("not a Handlebars template: {}", one_line(&error.reason().to_string())));
+                    Fault::new(file, format!("not a Handlebars template: {}", syntax(&error.reason().to_string())));
                 faults.push(match error.pos() {
                     Some(at) => fault.at(at),
                     None => fault,
@@ -190,11 +190,10 @@ impl Templates {
     }
 }
 
-/// The parser's picture of the place is many lines: its last one says what was expected.
-fn one_line(text: &str) -> String {
-    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    match lines.pop() {
-        Some(last) => last.trim_start_matches("= ").to_owned(),
-        None => text.to_owned(),
+/// What the parser would have taken is a list of its own rule names: said in words instead.
+fn syntax(reason: &str) -> String {
+    match reason.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+        Some(last) if !last.contains("expected") => last.trim_start_matches("= ").to_owned(),
+        _ => "a {{#block}} that is not closed, or a tag that is not complete".to_owned(),
     }
 }

@@ -1,0 +1,127 @@
+//! The command line: exit codes, offline work, what is printed.
+
+use crate::harness::{Platform, text, tree};
+use lockstep_shared::Sha256;
+use serde_json::Value;
+
+fn platform() -> Platform {
+    let platform = Platform::new(&[("core-1", "core"), ("web-1", "web")]);
+    platform.settings(&[("DOMAIN", "example.com"), ("OTHER", "1.10")]);
+    platform.template("core/app/conf/a.conf.hbs", "{{DOMAIN}} {{machine.name}}\n");
+    platform.template("web/nginx/conf/b.conf.hbs", "{{OTHER}}{{#each machines}} {{name}}{{/each}}\n");
+    platform
+}
+
+#[test]
+fn render_is_what_is_served() {
+    let mut platform = platform();
+    let out = platform.home.path().join("out");
+    platform.good(&["render", "web", "--out", out.to_str().unwrap()]);
+    assert_eq!(text(&tree(&out)["nginx/conf/b.conf"]), "1.10 core-1 web-1\n");
+    let offline: Value = serde_json::from_str(&platform.good(&["render", "core", "--machine", "core-1"])).unwrap();
+    platform.start_leader();
+    let client = platform.client("core-1");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let served =
+        runtime.block_on(client.send(http::Method::GET, "/conf/core", &[], None, crate::harness::PATIENCE)).unwrap();
+    let served: Value = serde_json::from_slice(&served.body).unwrap();
+    assert_eq!((&offline["digest"], &offline["files"]), (&served["digest"], &served["files"]));
+    assert!(platform.refused(&["render", "nope"]).contains("roles of this release: core, web"));
+}
+
+#[test]
+fn plan_says_by_its_exit_code() {
+    let mut platform = platform();
+    assert_eq!(platform.run(&["plan"]).status.code(), Some(2), "nothing is published yet");
+    platform.good(&["publish", "--yes"]);
+    assert_eq!(platform.run(&["plan"]).status.code(), Some(0));
+    platform.start_leader();
+    platform.platform_yml("settings: {DOMAIN: example.org}\n");
+    let output = platform.run(&["plan"]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(text(&output.stdout));
+    let json: Value = serde_json::from_slice(&platform.run(&["plan", "--json"]).stdout).unwrap();
+    assert_eq!(json["changes"][0]["machine"], "core-1");
+    platform.platform_yml("settings: {DOMIAN: x}\n");
+    assert_eq!(platform.run(&["plan"]).status.code(), Some(1));
+}
+
+#[test]
+fn publishing_without_a_leader_waits_for_it() {
+    let mut platform = platform();
+    let output = platform.run(&["publish", "--yes"]);
+    assert!(output.status.success());
+    assert!(text(&output.stderr).contains("no leader is running"), "{}", text(&output.stderr));
+    platform.platform_yml("settings: {DOMAIN: example.org}\n");
+    platform.good(&["publish", "--yes"]);
+    platform.start_leader();
+    assert_eq!(platform.fleet().revision, 2);
+    assert!(platform.run(&["publish", "--yes"]).status.success(), "nothing to publish is no error");
+    assert_eq!(platform.fleet().revision, 2);
+    assert!(platform.refused(&["leader"]).contains("in use by another leader"));
+}
+
+#[test]
+fn commands_that_need_a_leader_say_how_to_start_one() {
+    let platform = platform();
+    for command in [&["status"][..], &["notify"]] {
+        let said = platform.refused(command);
+        assert!(said.contains("no leader answers") && said.contains("lockstep leader"), "{said}");
+    }
+}
+
+#[test]
+fn secrets_are_rendered_kept_and_never_shown() {
+    let mut platform = Platform::new(&[("core-1", "core")]);
+    platform.template("settings.yml", "groups:\n  G:\n    settings:\n      TOKEN: {secret: {generate: {bytes: 32, encoding: hex}}}\n      GIVEN: {secret: true}\n");
+    platform.template("core/app/conf/s.json.hbs", "{\"token\": \"{{TOKEN}}\", \"given\": \"{{GIVEN}}\"}\n");
+    assert!(platform.refused(&["leader"]).contains("LOCKSTEP_SECRET_GIVEN"));
+    platform.env("LOCKSTEP_SECRET_GIVEN", "canary-4711-canary");
+    platform.start_leader();
+    let follower = platform.follower("core-1");
+    platform.publish();
+    let written = text(&tree(&platform.data("core-1"))["app/conf/s.json"]);
+    let token = serde_json::from_str::<Value>(&written).unwrap()["token"].as_str().unwrap().to_owned();
+    assert_eq!(token.len(), 64);
+    // The same after a restart; changes show that something changed, not what.
+    platform.kill_leader();
+    platform.env("LOCKSTEP_SECRET_GIVEN", "canary-0815-canary");
+    platform.template("core/app/conf/s.json.hbs", "{\"token\": \"{{TOKEN}}\", \"given\": \"{{GIVEN}}\", \"x\": 1}\n");
+    platform.start_leader();
+    let plan = platform.run(&["plan"]);
+    let shown = text(&plan.stdout) + &text(&plan.stderr) + &platform.leader().log() + &follower.log();
+    assert!(shown.contains("s.json"), "{shown}");
+    // One that is broken by a secret's value: the error doesn't hold it either.
+    platform.template("core/app/conf/s.json.hbs", "{\"token\": {{TOKEN}}, \"given\": {{GIVEN}}}\n");
+    let refused = platform.refused(&["publish", "--yes"]);
+    let state = tree(&platform.leader_root().join("state"));
+    for canary in ["canary-4711-canary", "canary-0815-canary", token.as_str()] {
+        assert!(!shown.contains(canary) && !refused.contains(canary), "{shown}\n{refused}");
+        for (file, bytes) in &state {
+            assert!(!bytes.windows(canary.len()).any(|window| window == canary.as_bytes()), "{file}");
+        }
+    }
+}
+
+#[test]
+fn the_digest_can_be_computed_by_the_page() {
+    let platform = platform();
+    let bundle: Value = serde_json::from_str(&platform.good(&["render", "core"])).unwrap();
+    let field = |value: &str| format!("{}:{value},", value.len());
+    let file = &bundle["files"][0];
+    let form = [
+        "lockstep-bundle-v1",
+        "",
+        file["path"].as_str().unwrap(),
+        file["mode"].as_str().unwrap(),
+        "",
+        file["sha256"].as_str().unwrap(),
+        "",
+        "0",
+        "0",
+        "0",
+    ]
+    .map(field)
+    .concat();
+    assert_eq!(bundle["digest"].as_str().unwrap(), Sha256::of(form.as_bytes()).to_string());
+}

@@ -1,0 +1,78 @@
+//! An implementation of docs/protocol.md that shares no code with ours, run
+//! against both ends (tests/independent, Python's standard library only).
+
+use crate::harness::{BINARY, Platform, repository, text};
+use std::process::Command;
+
+fn python(script: &str, arguments: &[&str]) {
+    let output = Command::new("python3")
+        .arg(repository().join("tests/independent").join(script))
+        .args(arguments)
+        .output()
+        .expect("there is no python3 here: apt-get install python3, or run scripts/test");
+    let said = text(&output.stdout);
+    let bad: Vec<&str> = said.lines().filter(|line| !line.starts_with("ok ")).collect();
+    assert!(output.status.success(), "{}\n{}", bad.join("\n"), text(&output.stderr));
+    assert!(bad.last().is_some_and(|line| line.ends_with(" 0 failed")), "{said}");
+}
+
+#[test]
+fn agrees_with_itself() {
+    python("selftest.py", &[]);
+}
+
+#[test]
+fn agrees_with_the_leader() {
+    let mut platform = Platform::new(&[("core-1", "core"), ("web-1", "web")]);
+    platform.settings(&[("DOMAIN", "example.com")]);
+    platform.template("core/app/conf/a.conf.hbs", "{{DOMAIN}}\n".repeat(400));
+    platform.template("core/app/conf/a b.yml", "x: 1\n");
+    platform.template("core/app/conf/c.bin", [0, 255, 1]);
+    platform.template("core/app/data/.gitkeep", "");
+    platform.template("core/role.yml", "files:\n  app/conf/c.bin: {owner: '0:7', mode: '0600'}\n");
+    platform.template("web/nginx/conf/b.json.hbs", "{{json DOMAIN}}\n");
+    platform.env("LOCKSTEP_LIMITS__HEADER_SECONDS", "2");
+    platform.env("LOCKSTEP_LIMITS__BODY_SECONDS", "2");
+    let url = platform.start_leader();
+    let report = platform.home.path().join("report.json");
+    let status = lockstep_shared::api::Status {
+        version: "1".to_owned(),
+        state: lockstep_shared::api::State::New,
+        running: None,
+        apply: None,
+        containers: Vec::new(),
+        engine: false,
+        leader_seen: None,
+    };
+    std::fs::write(&report, serde_json::to_vec(&status).unwrap()).unwrap();
+    let (core, web) = (platform.key_text("core-1"), platform.key_text("web-1"));
+    let report = report.to_str().unwrap();
+    let arguments = [
+        "--url",
+        &url,
+        "--follower",
+        "core-1",
+        "--role",
+        "core",
+        "--key",
+        core,
+        "--other-follower",
+        "web-1",
+        "--other-role",
+        "web",
+        "--other-key",
+        web,
+        "--header-seconds",
+        "2",
+        "--body-seconds",
+        "2",
+        "--status-body",
+        report,
+    ];
+    python("leader.py", &arguments);
+}
+
+#[test]
+fn agrees_with_the_follower() {
+    python("follower.py", &["--bin", BINARY]);
+}

@@ -1,0 +1,14 @@
+//! The whole of lockstep, over its real edges: the binary, HTTP, files, a real
+//! Docker engine. One test binary, one module a theme, one harness.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod bad_input;
+mod commands;
+mod containers;
+mod crashes;
+mod files;
+mod harness;
+mod independent;
+mod scripts;
+mod templates;
