@@ -51,7 +51,7 @@ const CASES: &[Case] = &[
     ("role without templates", |p| fs::remove_dir_all(p.leader_root().join("templates/core")).unwrap()),
     ("role.yml with slips", |p| p.template("core/role.yml", "files:\n  '**': {mode: 777, on_chang: restart}\n")),
     ("settings.yml with a bad schema", |p| {
-        p.template("settings.yml", "groups:\n  G:\n    settings:\n      X: {schema: {type: nonsense}}\n")
+        p.template("settings.yml", "groups:\n  G:\n    settings:\n      X: {schema: {type: nonsense}}\n");
     }),
     ("no platform.yml", |p| fs::remove_file(p.leader_root().join("platform.yml")).unwrap()),
 ];

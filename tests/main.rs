@@ -2,6 +2,7 @@
 //! Docker engine. One test binary, one module a theme, one harness.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 
 mod bad_input;
 mod commands;

@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
 /// Where the files are.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Root {
-    /// The home folder [default: $LOCKSTEP_ROOT, then $PRYV_CONF_ROOT, then /var/lib/lockstep]
+    /// The home folder [default: $`LOCKSTEP_ROOT`, then $`PRYV_CONF_ROOT`, then /var/lib/lockstep]
     #[arg(long = "root", value_name = "DIR")]
     dir: Option<PathBuf>,
 }

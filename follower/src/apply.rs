@@ -56,7 +56,7 @@ pub struct Order {
     /// What it has to do.
     pub wanted: Wanted,
     /// The bundle, if it came already.
-    pub given: Option<(Box<Bundle>, u64)>,
+    pub given: Option<(Arc<Bundle>, u64)>,
     /// Whether somebody was told its name, and waits for its end even if nothing has to be done.
     pub promised: bool,
 }
@@ -198,7 +198,7 @@ impl Applier {
         apply: &mut Apply,
         wanted: &Wanted,
         announced: u64,
-        given: Option<(Box<Bundle>, u64)>,
+        given: Option<(Arc<Bundle>, u64)>,
     ) -> Result<bool, ApplyError> {
         let mut took = std::mem::take(&mut apply.took_ms);
         let mut lap = Lap { took: &mut took, last: Instant::now() };
@@ -253,8 +253,8 @@ impl Applier {
     async fn bundle(
         &self,
         wanted: &Wanted,
-        given: Option<(Box<Bundle>, u64)>,
-    ) -> Result<Option<(Box<Bundle>, u64)>, ApplyError> {
+        given: Option<(Arc<Bundle>, u64)>,
+    ) -> Result<Option<(Arc<Bundle>, u64)>, ApplyError> {
         if given.is_some() {
             return Ok(given);
         }
@@ -291,7 +291,7 @@ impl Applier {
 
     async fn plan(
         &self,
-        bundle: &Bundle,
+        bundle: &Arc<Bundle>,
         revision: u64,
         wanted: &Wanted,
         containers: Option<&[Container]>,

@@ -6,8 +6,7 @@ use lockstep_shared::{SafePath, Sha256};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -211,12 +210,19 @@ impl DataFolder {
             FileType::Directory => return Ok(Entry::Folder),
             _ => return Ok(Entry::Blocked(Obstacle::Special(path.to_owned()))),
         }
-        buffer.clear();
-        File::from(fd).read_to_end(buffer).map_err(|source| DiskError::Io {
-            operation: "reading",
-            path: self.path.join(path),
-            source,
-        })?;
+        let size = usize::try_from(stat.st_size).unwrap_or(0);
+        buffer.resize(size, 0);
+        let mut read = 0;
+        // One call for a file that stays as long as it was.
+        while read < size {
+            match rustix::io::read(&fd, &mut buffer[read..]) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.failed("reading", path, errno)),
+            }
+        }
+        buffer.truncate(read);
         Ok(Entry::File { sha256: Sha256::of(buffer), mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid })
     }
 

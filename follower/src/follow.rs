@@ -213,7 +213,7 @@ impl Follow {
         }
     }
 
-    async fn came(&mut self, bundle: Box<Bundle>, revision: u64) {
+    async fn came(&mut self, bundle: Arc<Bundle>, revision: u64) {
         self.seen = Some(bundle.digest);
         let same = self.applier.applied().is_some_and(|applied| applied.digest == bundle.digest);
         if same && !self.applier.is_unfinished() && !self.drifted().await {

@@ -9,6 +9,7 @@ use lockstep_edge::client::{Answer, CallError};
 use lockstep_shared::api::Status;
 use lockstep_shared::bundle::BadBundle;
 use lockstep_shared::{Bundle, Name, Sha256};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the leader is asked to hold a request until there is something new.
@@ -28,7 +29,7 @@ pub enum Pulled {
     /// Nothing else than what is known already.
     Same,
     /// A bundle, and its revision.
-    New(Box<Bundle>, u64),
+    New(Arc<Bundle>, u64),
 }
 
 /// Why a pull gave nothing.
@@ -100,7 +101,7 @@ impl Leader {
         if bundle.machine != self.name {
             return Err(PullError::Machine(bundle.machine));
         }
-        Ok(Pulled::New(Box::new(bundle), revision))
+        Ok(Pulled::New(Arc::new(bundle), revision))
     }
 
     /// Tells the leader how this follower is.

@@ -19,6 +19,7 @@ pub async fn run(board: Arc<Board>, leader: Arc<Leader>, engine: Option<Arc<Engi
     let mut changes = board.subscribe();
     let mut backoff = Backoff::new();
     let mut told = true;
+    refresh(&board, engine.as_deref()).await;
     loop {
         changes.mark_unchanged();
         let status = board.status();

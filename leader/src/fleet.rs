@@ -6,45 +6,47 @@ use crate::published::Published;
 use lockstep_edge::clock;
 use lockstep_shared::Name;
 use lockstep_shared::api::{Fleet, Machine, Status};
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
 /// The reports, and a counter that grows with each.
 pub struct Reports {
-    last: Mutex<BTreeMap<Name, Report>>,
+    last: RwLock<HashMap<String, Arc<Report>>>,
     sequence: watch::Sender<u64>,
 }
 
+#[derive(Default)]
 struct Report {
-    seen: i64,
-    status: Option<Status>,
+    /// Unix seconds; 0: never.
+    seen: AtomicI64,
+    status: Mutex<Option<Status>>,
 }
 
 impl Reports {
     /// None yet.
     pub fn new() -> Self {
-        Self { last: Mutex::default(), sequence: watch::Sender::new(0) }
+        Self { last: RwLock::default(), sequence: watch::Sender::new(0) }
     }
 
-    fn last(&self) -> MutexGuard<'_, BTreeMap<Name, Report>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn of(&self, machine: &str) -> Arc<Report> {
+        if let Some(report) = self.last.read().unwrap_or_else(PoisonError::into_inner).get(machine) {
+            return report.clone();
+        }
+        self.last.write().unwrap_or_else(PoisonError::into_inner).entry(machine.to_owned()).or_default().clone()
     }
 
     /// A follower asked for something: it is alive.
-    pub fn seen(&self, machine: &Name) {
-        let mut last = self.last();
-        match last.get_mut(machine) {
-            Some(report) => report.seen = clock::now(),
-            None => {
-                last.insert(machine.clone(), Report { seen: clock::now(), status: None });
-            }
-        }
+    pub fn seen(&self, machine: &str) {
+        self.of(machine).seen.store(clock::now(), Ordering::Relaxed);
     }
 
     /// A follower said how it is.
-    pub fn store(&self, machine: &Name, status: Status) {
-        self.last().insert(machine.clone(), Report { seen: clock::now(), status: Some(status) });
+    pub fn store(&self, machine: &str, status: Status) {
+        let report = self.of(machine);
+        report.seen.store(clock::now(), Ordering::Relaxed);
+        *report.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
         self.sequence.send_modify(|sequence| *sequence += 1);
     }
 
@@ -56,16 +58,16 @@ impl Reports {
     /// The fleet as it is known now.
     pub fn fleet(&self, published: &Published, followers: &BTreeMap<Name, Follower>) -> Fleet {
         let sequence = *self.sequence.borrow();
-        let last = self.last();
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
         let machines = published.served.iter().map(|(name, served)| {
-            let report = last.get(name);
+            let report = last.get(name.as_str());
             Machine {
                 name: name.clone(),
                 role: served.bundle.role.clone(),
                 wanted: served.bundle.digest,
                 url: followers.get(name).and_then(|follower| follower.url.clone()),
-                seen: report.map(|report| report.seen),
-                status: report.and_then(|report| report.status.clone()),
+                seen: report.map(|report| report.seen.load(Ordering::Relaxed)),
+                status: report.and_then(|report| report.status.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             }
         });
         let mut machines: Vec<Machine> = machines.collect();

@@ -155,7 +155,7 @@ impl Press {
                 "the files on disk differ from what is published and served: see lockstep plan, then lockstep publish"
             ),
             Err(faults) => {
-                tracing::warn!(revision = last.number, %faults, "the files on disk can't be read; the published revision is served")
+                tracing::warn!(revision = last.number, %faults, "the files on disk can't be read; the published revision is served");
             }
         }
     }
@@ -198,7 +198,7 @@ impl Press {
         Ok(Publication {
             revision: number,
             new,
-            changes: self.changes(last.as_ref(), &next, secrets)?,
+            changes: self.changes(last.as_ref(), &next, &secrets)?,
             pushes: Vec::new(),
         })
     }
@@ -209,7 +209,7 @@ impl Press {
         let last = self.store.latest()?;
         let number = last.as_ref().map_or(1, |last| last.number + 1);
         let (next, secrets) = self.render(number, request)?;
-        let changes = self.changes(last.as_ref(), &next, secrets.clone())?;
+        let changes = self.changes(last.as_ref(), &next, &secrets)?;
         let publication = |revision, new| Publication { revision, new, changes, pushes: Vec::new() };
         if let Some(last) = last
             && last.source == next.source
@@ -228,11 +228,11 @@ impl Press {
         &self,
         last: Option<&Revision>,
         next: &Revision,
-        secrets: BTreeSet<String>,
+        secrets: &BTreeSet<String>,
     ) -> Result<Vec<MachineChange>, LeaderError> {
         let none = difference::Bundles::new();
         let before = last.map_or(&none, |last| &last.bundles);
-        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(&secrets).cloned().collect();
+        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(secrets).cloned().collect();
         hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Ok(difference::between(before, &next.bundles, &hidden))
     }

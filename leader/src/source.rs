@@ -161,6 +161,7 @@ impl Walk<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! The embedded store: revisions and secrets in SQLite, content once and
+//! The embedded store: revisions and secrets in `SQLite`, content once and
 //! encrypted. Nothing readable of a rendered file or a secret is on disk.
 
 use crate::source::{Source, SourceFile};
@@ -68,7 +68,7 @@ pub enum StoreError {
     /// The key file is readable by others or isn't a key.
     #[error(transparent)]
     Key(#[from] key::KeyError),
-    /// SQLite says no.
+    /// `SQLite` says no.
     #[error("the store {path} failed: {source}")]
     Sql {
         /// The database.

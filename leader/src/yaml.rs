@@ -237,9 +237,10 @@ impl Builder<'_> {
         match self.open.last_mut().map(|open| &mut open.kind) {
             None => self.documents.push(node),
             Some(OpenKind::List(items)) => items.push(node),
-            Some(OpenKind::Map(entries, key)) => match key.take() {
-                Some(key) => entries.push((key, node)),
-                None => {
+            Some(OpenKind::Map(entries, key)) => {
+                if let Some(key) = key.take() {
+                    entries.push((key, node));
+                } else {
                     let at = node.at;
                     let text = match node.kind {
                         Kind::Scalar { text, .. } => text,
@@ -253,7 +254,7 @@ impl Builder<'_> {
                     }
                     *key = Some(Key { text, at });
                 }
-            },
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::{Mode, Name, OnChange, Owner, SafePath, Sha256, canonical};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The names under which a compose file is found at a role's root, best first.
@@ -225,9 +225,9 @@ fn check_paths(files: &[File]) -> Result<(), BadBundle> {
             path = folder;
         }
     }
-    let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     for file in files {
-        if seen.insert(file.path.as_str(), ()).is_some() {
+        if !seen.insert(file.path.as_str()) {
             return Err(BadBundle::Twice(file.path.clone()));
         }
         if folders.contains(file.path.as_str()) {

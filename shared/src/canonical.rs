@@ -43,6 +43,8 @@ impl Form {
 
     fn list(&mut self, values: &[String]) {
         self.field(values.len());
-        values.iter().for_each(|value| self.field(value));
+        for value in values {
+            self.field(value);
+        }
     }
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Long enough for a machine that does ten other things; reached only when something is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_lockstep");
 
@@ -112,10 +112,10 @@ impl Platform {
             followers.insert(name.clone(), follower);
         }
         let config = json!({"http": {"port": 0}, "followers": followers});
-        self.secret_file(&self.leader_root().join("config-leader/conf/config-leader.json"), &config);
+        Self::secret_file(&self.leader_root().join("config-leader/conf/config-leader.json"), &config);
     }
 
-    fn secret_file(&self, path: &Path, value: &Value) {
+    fn secret_file(path: &Path, value: &Value) {
         write(path, value.to_string());
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
@@ -150,7 +150,7 @@ impl Platform {
             "leader": {"url": leader_url, "name": name, "key": self.keys[name].1},
             "docker": docker,
         });
-        self.secret_file(&self.follower_root(name).join("config-follower/conf/config-follower.json"), &config);
+        Self::secret_file(&self.follower_root(name).join("config-follower/conf/config-follower.json"), &config);
     }
 
     pub(crate) fn start_follower(&self, name: &str) -> Process {

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, reply};
-use lockstep_shared::{Name, Problem};
+use lockstep_shared::Problem;
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const LONGEST_WAIT: u64 = 600;
 /// Who asks.
 pub(super) enum Asker<'a> {
     /// A follower: it sees its own configuration and nothing else.
-    Follower(&'a Name),
+    Follower(&'a str),
     /// A person with the right to see all.
     Admin,
 }
@@ -31,20 +31,10 @@ pub(super) async fn signed(leader: Arc<Leader>, request: Request<Incoming>) -> R
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
-    let answer = match Name::new(admitted.keyid) {
-        Ok(name) => {
-            leader.reports.seen(&name);
-            answer(
-                &leader,
-                &Asker::Follower(&name),
-                admitted.head.uri.path(),
-                admitted.head.uri.query(),
-                &admitted.head.headers,
-            )
-            .await
-        }
-        Err(bad) => Err(problem(StatusCode::FORBIDDEN, "forbidden", "This is not yours to see", bad.to_string())),
-    };
+    let name = admitted.seal.keyid();
+    leader.reports.seen(name);
+    let (uri, headers) = (&admitted.head.uri, &admitted.head.headers);
+    let answer = answer(&leader, &Asker::Follower(name), uri.path(), uri.query(), headers).await;
     admitted.seal.sign(answer.unwrap_or_else(|problem| reply(&problem)))
 }
 
@@ -58,33 +48,41 @@ pub(super) async fn answer(
 ) -> Result<Reply, Problem> {
     let query = Query::parse(query)?;
     let (role, file) = target(path)?;
-    let mut published = leader.published.subscribe();
-    let current = published.borrow_and_update().clone();
-    let machine = permitted(&current, asker, role.as_deref(), query.machine.as_deref())?;
-    let served = find(&current, &machine)?;
+    let served = permitted(&leader.published(), asker, role.as_deref(), query.machine.as_deref())?;
     if let Some(file) = file {
         return one_file(&served, &file, headers);
     }
     if !matches(headers, &served.etag) {
         return Ok(whole(&served, headers));
     }
-    let Some(wait) = query.wait else { return Ok(not_modified(&served)) };
-    let _place = leader.waits.take(&machine, leader.config.limits.waits_per_follower)?;
-    let deadline = tokio::time::sleep(wait);
-    tokio::pin!(deadline);
-    let mut stop = leader.stop.clone();
-    loop {
-        tokio::select! {
-            () = &mut deadline => return Ok(not_modified(&served)),
-            () = lockstep_edge::server::stopped(&mut stop) => return Ok(not_modified(&served)),
-            changed = published.changed() => {
-                let current = published.borrow_and_update().clone();
-                let now = find(&current, &machine)?;
-                if changed.is_err() || now.etag != served.etag {
-                    return Ok(whole(&now, headers));
-                }
+    match query.wait {
+        Some(wait) => changed(leader, served, wait, headers).await,
+        None => Ok(not_modified(&served)),
+    }
+}
+
+/// Holds the request until there is something else than `served`, or the time is over.
+async fn changed(leader: &Leader, served: Arc<Served>, wait: Duration, headers: &HeaderMap) -> Result<Reply, Problem> {
+    let machine = &served.bundle.machine;
+    let _place = leader.waits.take(machine, leader.config.limits.waits_per_follower)?;
+    let (mut published, mut stop) = (leader.published.subscribe(), leader.stop.clone());
+    let news = async {
+        loop {
+            // Looked at before waiting: it may have changed since the first look.
+            let now = find(&published.borrow_and_update(), machine.as_str())?;
+            if now.etag != served.etag {
+                return Ok(Some(now));
+            }
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() { return Ok(None) },
+                () = lockstep_edge::server::stopped(&mut stop) => return Ok(None),
             }
         }
+    };
+    match tokio::time::timeout(wait, news).await {
+        Ok(Ok(Some(now))) => Ok(whole(&now, headers)),
+        Ok(Err(problem)) => Err(problem),
+        Ok(Ok(None)) | Err(_) => Ok(not_modified(&served)),
     }
 }
 
@@ -111,53 +109,43 @@ fn target(path: &str) -> Result<(Option<String>, Option<String>), Problem> {
     }
 }
 
-/// The machine whose view is asked for, if the asker may see it.
+/// The view that is asked for, if the asker may see it.
 fn permitted(
     published: &Published,
     asker: &Asker<'_>,
     role: Option<&str>,
     machine: Option<&str>,
-) -> Result<Name, Problem> {
-    let forbidden =
-        |detail: String| Err(problem(StatusCode::FORBIDDEN, "forbidden", "This is not yours to see", detail));
-    match asker {
-        Asker::Follower(name) => {
-            let own = published.served.get(*name).map(|served| &served.bundle.role);
-            if role.is_some_and(|role| own.is_none_or(|own| own.as_str() != role)) {
-                let own = own.map_or("no role".to_owned(), |own| format!("the role {own}"));
-                return forbidden(format!("{name} has {own} and sees no other one's configuration"));
-            }
-            match machine {
-                Some(other) if other != name.as_str() => {
-                    forbidden(format!("{name} sees no other machine's configuration"))
-                }
-                _ => Ok((*name).clone()),
-            }
-        }
-        Asker::Admin => {
-            let of_role = |served: &&Arc<Served>| role.is_none_or(|role| served.bundle.role.as_str() == role);
-            let mut machines: Vec<&Name> =
-                published.served.values().filter(of_role).map(|served| &served.bundle.machine).collect();
-            machines.sort();
-            let found = match machine {
-                Some(wanted) => machines.into_iter().find(|name| name.as_str() == wanted),
-                None => machines.into_iter().next(),
-            };
-            let what = || {
-                format!(
-                    "no machine {}{}",
-                    machine.unwrap_or("at all"),
-                    role.map(|role| format!(" has the role {role}")).unwrap_or_default()
-                )
-            };
-            found
-                .cloned()
-                .ok_or_else(|| problem(StatusCode::NOT_FOUND, "not-found", "There is no such configuration", what()))
-        }
+) -> Result<Arc<Served>, Problem> {
+    let name = match asker {
+        Asker::Follower(name) => *name,
+        Asker::Admin => return any(published, role, machine),
+    };
+    let forbidden = |detail: String| problem(StatusCode::FORBIDDEN, "forbidden", "This is not yours to see", detail);
+    if machine.is_some_and(|machine| machine != name) {
+        return Err(forbidden(format!("{name} sees no other machine's configuration")));
     }
+    let own = find(published, name)?;
+    let own_role = &own.bundle.role;
+    if role.is_some_and(|role| role != own_role.as_str()) {
+        return Err(forbidden(format!("{name} has the role {own_role} and sees no other one's configuration")));
+    }
+    Ok(own)
 }
 
-fn find(published: &Published, machine: &Name) -> Result<Arc<Served>, Problem> {
+/// What an admin asks for: a machine's, or that of the first machine of a role.
+fn any(published: &Published, role: Option<&str>, machine: Option<&str>) -> Result<Arc<Served>, Problem> {
+    let fits = |served: &&Arc<Served>| {
+        role.is_none_or(|role| served.bundle.role.as_str() == role)
+            && machine.is_none_or(|machine| served.bundle.machine.as_str() == machine)
+    };
+    let found = published.served.values().filter(fits).min_by(|a, b| a.bundle.machine.cmp(&b.bundle.machine));
+    found.cloned().ok_or_else(|| {
+        let detail = format!("no machine {} of role {}", machine.unwrap_or("at all"), role.unwrap_or("any"));
+        problem(StatusCode::NOT_FOUND, "not-found", "There is no such configuration", detail)
+    })
+}
+
+fn find(published: &Published, machine: &str) -> Result<Arc<Served>, Problem> {
     published.served.get(machine).cloned().ok_or_else(|| {
         let detail = format!(
             "revision {} has nothing for {machine}: declare it on the leader and publish",

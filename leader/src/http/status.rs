@@ -7,7 +7,6 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, reply};
-use lockstep_shared::Name;
 use lockstep_shared::api::Status;
 use std::sync::Arc;
 
@@ -16,19 +15,19 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
-    let answer = match (Name::new(admitted.keyid), serde_json::from_slice::<Status>(&admitted.body)) {
-        (Ok(machine), Ok(status)) => {
-            tracing::debug!(%machine, state = ?status.state, "report");
-            leader.reports.store(&machine, status);
+    let answer = match serde_json::from_slice::<Status>(&admitted.body) {
+        Ok(status) => {
+            let machine = admitted.seal.keyid();
+            tracing::debug!(machine, state = ?status.state, "report");
+            leader.reports.store(machine, status);
             let mut answer = Response::new(Full::<Bytes>::default());
             *answer.status_mut() = StatusCode::NO_CONTENT;
             answer
         }
-        (_, Err(error)) => {
+        Err(error) => {
             let detail = format!("the report is not the JSON that docs/protocol.md describes: {error}");
             reply(&problem(StatusCode::BAD_REQUEST, "bad-request", "The report can't be read", detail))
         }
-        (Err(bad), _) => reply(&problem(StatusCode::FORBIDDEN, "forbidden", "This is no machine", bad.to_string())),
     };
     admitted.seal.sign(answer)
 }

@@ -91,7 +91,7 @@ pub fn read(text: &str) -> (Settings, Vec<Fault>) {
         Err(fault) => return (settings, vec![fault]),
     };
     known_keys(&node, &["release", "groups"], &mut faults);
-    settings.release = node.get("release").and_then(Node::text).unwrap_or_default().to_owned();
+    node.get("release").and_then(Node::text).unwrap_or_default().clone_into(&mut settings.release);
     let groups = node.get("groups").map(|groups| entries(groups, "groups", &mut faults)).unwrap_or_default();
     for (name, group) in groups {
         known_keys(group, &["title", "description", "settings"], &mut faults);

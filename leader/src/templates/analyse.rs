@@ -93,12 +93,12 @@ impl<'s> Analysis<'s> {
     fn element(&mut self, element: &mut TemplateElement, scope: &Scope<'_>) {
         match element {
             TemplateElement::Expression(helper) | TemplateElement::HtmlExpression(helper) => {
-                self.expression(helper, scope)
+                self.expression(helper, scope);
             }
             TemplateElement::HelperBlock(helper) => self.block(helper, scope),
             TemplateElement::PartialExpression(partial) => self.partial(partial, scope),
             TemplateElement::PartialBlock(_) => {
-                self.fault(scope, "{{#> partial}} blocks are not supported: use {{> partial}}".to_owned())
+                self.fault(scope, "{{#> partial}} blocks are not supported: use {{> partial}}".to_owned());
             }
             TemplateElement::DecoratorExpression(_) | TemplateElement::DecoratorBlock(_) => {
                 self.fault(scope, "decorators and inline partials ({{#*inline}}) are not supported: put partials into templates/partials/".to_owned());
@@ -168,7 +168,7 @@ impl<'s> Analysis<'s> {
     fn parameter(&mut self, parameter: &mut Parameter, scope: &Scope<'_>) {
         match parameter {
             Parameter::Name(name) => self.name(&name.clone(), scope),
-            Parameter::Path(path) => self.name(&raw(path).to_owned(), scope),
+            Parameter::Path(path) => self.name(raw(path), scope),
             Parameter::Subexpression(Subexpression { element, .. }) => {
                 if let TemplateElement::Expression(helper) = element.as_mut() {
                     self.call(helper, scope);

@@ -342,7 +342,7 @@ mod tests {
         registry.set_strict_mode(true);
         registry.register_escape_fn(handlebars::no_escape);
         register(&mut registry);
-        let data = json!({"T": "a \"b\"", "L": ["x", 1], "M": {"k": {"a": [1, {"b": "yes"}]}, "e": {}}, "N": null, "B": true,
+        let data = json!({"T": "a \"b\"", "L": ["x", 1], "M": {"k": {"a": [1, {"b": "yes"}]}, "e": {}}, "N": null, "B": true, "ML": "a\n\nb",
             "ms": [{"name": "a", "role": "core"}, {"name": "b", "role": "dns"}]});
         registry.render_template(template, &data).map_err(|error| error.reason().to_string())
     }
@@ -354,7 +354,7 @@ mod tests {
             ("{{quote T}}", r#""a \"b\"""#),
             ("{{yaml M}}", "k:\n  a:\n    - 1\n    - b: \"yes\"\ne: {}"),
             ("{{join L \", \"}}", "x, 1"),
-            ("{{indent 2 \"a\n\nb\"}}", "a\n\n  b"),
+            ("{{indent 2 ML}}", "a\n\n  b"),
             ("{{default N \"x\"}}{{default T \"y\"}}", "xa \"b\""),
             ("{{upper \"aé\"}}{{lower \"AB\"}}{{trim \" a \"}}", "AÉaba"),
             ("{{replace T \"b\" \"c\"}}", "a \"c\""),

@@ -52,7 +52,7 @@ impl Manifest {
                         match matcher {
                             Ok(matcher) => manifest.rules.push((matcher.compile_matcher(), rule(file, body, faults))),
                             Err(error) => {
-                                faults.push(Fault::new(file, format!("not a path glob: {error}")).at(glob.at))
+                                faults.push(Fault::new(file, format!("not a path glob: {error}")).at(glob.at));
                             }
                         }
                     }

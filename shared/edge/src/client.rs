@@ -176,6 +176,7 @@ impl Client {
 
 /// How every client is set up: no proxy from the environment, no redirects (a
 /// signature holds for one address), rustls with ring.
+#[allow(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn builder() -> reqwest::ClientBuilder {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {

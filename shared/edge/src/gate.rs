@@ -26,25 +26,23 @@ pub struct Gate {
 }
 
 struct Peer {
+    name: String,
     key: Key,
     nonces: Mutex<Nonces>,
 }
 
 /// A request that was let in.
 pub struct Admitted {
-    /// The follower that signed it.
-    pub keyid: String,
     /// Its head.
     pub head: request::Parts,
     /// Its body, of the signed digest.
     pub body: Bytes,
-    /// What the answer is sealed with.
+    /// What the answer is sealed with; knows who signed the request.
     pub seal: Seal,
 }
 
 /// Signs the answer to one request.
 pub struct Seal {
-    keyid: String,
     peer: Arc<Peer>,
     request: RequestSignature,
 }
@@ -59,9 +57,10 @@ impl Gate {
             nonces_per_key: limits.nonces_per_key,
         };
         let span = i64::try_from(limits.skew_seconds).unwrap_or(300) * 2;
-        let peer =
-            |key| Arc::new(Peer { key, nonces: Mutex::new(Nonces::new(span, gate.nonces_per_key, clock::now())) });
-        let peers = keys.into_iter().map(|(name, key)| (name, peer(key))).collect();
+        let peer = |name, key| {
+            Arc::new(Peer { name, key, nonces: Mutex::new(Nonces::new(span, gate.nonces_per_key, clock::now())) })
+        };
+        let peers = keys.into_iter().map(|(name, key)| (name.clone(), peer(name, key))).collect();
         gate.peers.store(Arc::new(peers));
         gate
     }
@@ -77,7 +76,7 @@ impl Gate {
             server::read_body(incoming, limits).await.map_err(|problem| seal.sign(reply(&problem)))?
         };
         verified.check_body(&body).map_err(|refusal| seal.sign(reply(&refusal.problem())))?;
-        Ok(Admitted { keyid: verified.keyid, head, body, seal })
+        Ok(Admitted { head, body, seal })
     }
 
     fn check_head(&self, head: &request::Parts, has_body: bool) -> Result<(Verified, Seal), Reply> {
@@ -93,21 +92,22 @@ impl Gate {
         let now = clock::now();
         let peers = self.peers.load();
         let key_of = |name: &str| peers.get(name).map(|peer| &peer.key);
-        let seal = |keyid: &str, request: &RequestSignature| {
-            peers.get(keyid).map(|peer| Seal { keyid: keyid.to_owned(), peer: peer.clone(), request: request.clone() })
-        };
+        let seal =
+            |keyid: &str, request: RequestSignature| peers.get(keyid).map(|peer| Seal { peer: peer.clone(), request });
         let verified = match verify_request(&parts, key_of, &self.decoy, now, self.window) {
             Ok(verified) => verified,
             Err(refusal) => {
                 let answer = reply(&refusal.problem());
                 let proven = match &refusal {
-                    Refusal::Skew { keyid, signature, .. } => seal(keyid, signature),
+                    Refusal::Skew { keyid, signature, .. } => seal(keyid, signature.clone()),
                     _ => None,
                 };
                 return Err(proven.map_or(answer.clone(), |seal| seal.sign(answer)));
             }
         };
-        let Some(seal) = seal(&verified.keyid, &verified.signature) else { return Err(reply(&Refusal::Bad.problem())) };
+        let Some(seal) = seal(&verified.keyid, verified.signature.clone()) else {
+            return Err(reply(&Refusal::Bad.problem()));
+        };
         let fate = seal.peer.nonces.lock().unwrap_or_else(PoisonError::into_inner).insert(&verified.nonce, now);
         match fate {
             Fate::Fresh => Ok((verified, seal)),
@@ -122,6 +122,11 @@ impl Gate {
 }
 
 impl Seal {
+    /// The follower that signed the request.
+    pub fn keyid(&self) -> &str {
+        &self.peer.name
+    }
+
     /// Signs an answer: over its status, and its `Content-Digest` (made here
     /// unless it is there already) or, for a 304, its `ETag`.
     pub fn sign(&self, mut reply: Reply) -> Reply {
@@ -133,7 +138,8 @@ impl Seal {
         let name = if status == StatusCode::NOT_MODIFIED { "etag" } else { "content-digest" };
         let value = reply.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let cover = if name == "etag" { Cover::Etag(value) } else { Cover::ContentDigest(value) };
-        let signed = sign_response(&self.peer.key, &self.keyid, status.as_u16(), cover, &self.request, clock::now());
+        let signed =
+            sign_response(&self.peer.key, &self.peer.name, status.as_u16(), cover, &self.request, clock::now());
         set(&mut reply, "signature-input", signed.input);
         set(&mut reply, "signature", signed.signature);
         reply

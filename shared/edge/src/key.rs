@@ -59,5 +59,6 @@ pub fn load(place: &str, inline: Option<&str>, file: Option<&Path>, root: &Path)
 pub fn refuse_loose(path: &Path) -> Result<(), KeyError> {
     let meta = path.metadata().map_err(|source| KeyError::Read { path: path.to_owned(), source })?;
     let mode = meta.permissions().mode() & 0o777;
-    if mode & 0o007 == 0 { Ok(()) } else { Err(KeyError::Loose { path: path.to_owned(), mode }) }
+    let others = mode % 0o10;
+    if others == 0 { Ok(()) } else { Err(KeyError::Loose { path: path.to_owned(), mode }) }
 }

@@ -124,6 +124,7 @@ fn camel(word: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
     use serde::Deserialize;
