@@ -163,7 +163,10 @@ impl Applier {
             Some(before) => before.and(wanted),
             None => wanted,
         };
-        let tried = self.attempt(&mut apply, &wanted, announced, given).await;
+        let mut took = Vec::new();
+        let mut lap = Lap { took: &mut took, last: Instant::now() };
+        let tried = self.attempt(&mut apply, &mut lap, &wanted, announced, given).await;
+        apply.took_ms = took;
         self.queue.ended(tried.is_ok());
         let running = self.running();
         match tried {
@@ -196,12 +199,11 @@ impl Applier {
     async fn attempt(
         &mut self,
         apply: &mut Apply,
+        lap: &mut Lap<'_>,
         wanted: &Wanted,
         announced: u64,
         given: Option<(Arc<Bundle>, u64)>,
     ) -> Result<bool, ApplyError> {
-        let mut took = std::mem::take(&mut apply.took_ms);
-        let mut lap = Lap { took: &mut took, last: Instant::now() };
         let engine = self.docker.as_ref().map(|docker| docker.engine.clone());
         let listing = async {
             match &engine {
@@ -210,6 +212,7 @@ impl Applier {
             }
         };
         let (bundle, listed) = join(self.bundle(wanted, given), listing).await;
+        lap.end("pull");
         if let Some(Ok(containers)) = &listed {
             self.board.containers(containers);
         }
@@ -219,7 +222,6 @@ impl Applier {
             self.queue.began(&apply.id, applied.max(announced));
             return Ok(false);
         };
-        lap.end("pull");
         (apply.revision, apply.digest) = (revision, Some(bundle.digest));
         self.queue.began(&apply.id, revision);
         self.board.applying(apply);
@@ -245,7 +247,6 @@ impl Applier {
         if !plan.actions.is_empty() {
             self.list_again().await;
         }
-        apply.took_ms = took;
         settled.map(|()| true)
     }
 

@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// How long after an apply it is made durable in its own place: in a row of
 /// applies only once. Until then the journal stands in for it.
 const CHECKPOINT_AFTER: Duration = Duration::from_millis(250);
+/// A request that is answered sooner with nothing new was not held.
+const NOT_HELD: Duration = Duration::from_secs(1);
 /// How long a running apply may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -46,6 +48,8 @@ struct Contact {
     was_reached: bool,
     /// Before the next attempt.
     pause: Duration,
+    /// When the leader was last asked to hold a request.
+    held_since: Option<Instant>,
 }
 
 enum Event {
@@ -127,9 +131,10 @@ impl Follow {
     }
 
     /// The next pull, after `pause`: held by the leader once it has answered before.
-    fn poll(&self, pause: Duration) -> Poll {
+    fn poll(&mut self, pause: Duration) -> Poll {
         let (leader, known) = (self.leader.clone(), self.known());
         let held = self.contact.was_reached && self.contact.away_since.is_none() && known.is_some();
+        self.contact.held_since = held.then(|| Instant::now() + pause);
         Box::pin(async move {
             sleep(pause).await;
             leader.pull(known, held.then_some(WAIT)).await
@@ -145,7 +150,9 @@ impl Follow {
     async fn apply(&mut self, order: Order) {
         let id = order.id.clone();
         let mut ended = self.applier.apply(order).await;
-        if let Ended::Failed(ApplyError::Pull(error)) = &ended {
+        if let Ended::Failed(ApplyError::Pull(error)) = &ended
+            && error.is_absence()
+        {
             self.away(error);
             if let Some(owed) = self.applier.act_on_owed(new_id()).await {
                 ended = owed;
@@ -198,7 +205,12 @@ impl Follow {
                 self.back();
                 match pulled {
                     Pulled::New(bundle, revision) => self.came(bundle, revision).await,
-                    Pulled::Same => self.looked().await,
+                    Pulled::Same => {
+                        let held = self.contact.held_since.map(|since| since.elapsed());
+                        self.looked().await;
+                        // A leader that doesn't hold requests is not to be asked without a pause.
+                        return if held.is_some_and(|held| held < NOT_HELD) { NOT_HELD } else { Duration::ZERO };
+                    }
                 }
                 Duration::ZERO
             }

@@ -96,10 +96,10 @@ impl<'a> Planning<'_, 'a> {
             let action = &owed.action;
             let stands = self.containers.iter().any(|container| container.service == action.service);
             let defined = self.compose.services.contains_key(&action.service);
-            if !(stands || action.verb.is_composed() && defined) {
-                self.plan
-                    .notes
-                    .push(format!("{} of {} is no longer owed: it has no container", action.verb, action.service));
+            // Compose can act only on what it still knows, the engine only on what is there.
+            let possible = if action.verb.is_composed() { defined } else { stands };
+            if !possible {
+                self.plan.notes.push(format!("{} of {} is no longer owed: it is gone", action.verb, action.service));
                 continue;
             }
             let key = match &action.container {

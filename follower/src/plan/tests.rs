@@ -358,6 +358,9 @@ fn what_is_owed_is_done_though_nothing_changed() {
     // Its container is gone: nothing is owed any more.
     let gone = Machine::with(&files, Vec::new()).owing("web", Verb::Restart, false).plan(&files);
     assert_eq!((acts(&gone).as_str(), gone.notes.len()), ("", 1));
+    // What compose was to do ends with the service's definition, though its container stands.
+    let undefined = Machine::with(&files, vec![container("web", &[])]).owing("web", Verb::Create, false);
+    assert_eq!(acts(&undefined.plan(&files)), "");
 }
 
 #[test]

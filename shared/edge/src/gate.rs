@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header, request};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use lockstep_shared::signature::{
-    Cover, Parts, Refusal, RequestSignature, Verified, Window, sign_response, verify_request,
+    Cover, Parts, Refusal, RequestSignature, Window, check_body, sign_response, verify_request,
 };
 use lockstep_shared::{Key, Problem, Sha256, problem};
 use std::collections::HashMap;
@@ -69,17 +69,19 @@ impl Gate {
     /// the limits and checks that. The error is the finished answer.
     pub async fn admit(&self, request: Request<Incoming>, limits: &Limits) -> Result<Admitted, Reply> {
         let (head, incoming) = request.into_parts();
-        let (verified, seal) = self.check_head(&head, !incoming.is_end_stream())?;
-        let body = if incoming.is_end_stream() {
+        let bodyless = incoming.is_end_stream();
+        let (seal, digest) = self.check_head(&head, !bodyless)?;
+        let body = if bodyless {
             Bytes::new()
         } else {
             server::read_body(incoming, limits).await.map_err(|problem| seal.sign(reply(&problem)))?
         };
-        verified.check_body(&body).map_err(|refusal| seal.sign(reply(&refusal.problem())))?;
+        check_body(digest, &body).map_err(|refusal| seal.sign(reply(&refusal.problem())))?;
         Ok(Admitted { head, body, seal })
     }
 
-    fn check_head(&self, head: &request::Parts, has_body: bool) -> Result<(Verified, Seal), Reply> {
+    /// Who signed, and the digest that the body must have.
+    fn check_head(&self, head: &request::Parts, has_body: bool) -> Result<(Seal, Option<Sha256>), Reply> {
         let authority = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let parts = Parts {
             method: head.method.as_str(),
@@ -91,26 +93,24 @@ impl Gate {
         };
         let now = clock::now();
         let peers = self.peers.load();
-        let key_of = |name: &str| peers.get(name).map(|peer| &peer.key);
-        let seal =
-            |keyid: &str, request: RequestSignature| peers.get(keyid).map(|peer| Seal { peer: peer.clone(), request });
-        let verified = match verify_request(&parts, key_of, &self.decoy, now, self.window) {
+        let find = |name: &str| peers.get(name).map(|peer| (peer, &peer.key));
+        let verified = match verify_request(&parts, find, &self.decoy, now, self.window) {
             Ok(verified) => verified,
             Err(refusal) => {
                 let answer = reply(&refusal.problem());
-                let proven = match &refusal {
-                    Refusal::Skew { keyid, signature, .. } => seal(keyid, signature.clone()),
-                    _ => None,
-                };
-                return Err(proven.map_or(answer.clone(), |seal| seal.sign(answer)));
+                // Its MAC was right: it may know that the answer is ours.
+                return Err(match refusal {
+                    Refusal::Skew { keyid, signature, .. } if peers.contains_key(&keyid) => {
+                        Seal { peer: peers[&keyid].clone(), request: signature }.sign(answer)
+                    }
+                    _ => answer,
+                });
             }
         };
-        let Some(seal) = seal(&verified.keyid, verified.signature.clone()) else {
-            return Err(reply(&Refusal::Bad.problem()));
-        };
+        let seal = Seal { peer: verified.signer.clone(), request: verified.signature };
         let fate = seal.peer.nonces.lock().unwrap_or_else(PoisonError::into_inner).insert(&verified.nonce, now);
         match fate {
-            Fate::Fresh => Ok((verified, seal)),
+            Fate::Fresh => Ok((seal, verified.digest)),
             Fate::Seen => Err(seal.sign(reply(&Refusal::Replayed.problem()))),
             Fate::Full => {
                 let mut answer = reply(&Refusal::NoncesFull.problem());

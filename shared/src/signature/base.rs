@@ -27,25 +27,17 @@ pub(super) type Fault = String;
 
 /// The base that the signature `input` covers on `message`.
 pub(super) fn build(input: &Input<'_>, message: &Message<'_>) -> Result<String, Fault> {
-    let mut base = String::with_capacity(512);
-    let mut list = String::with_capacity(256);
-    list.push('(');
+    let mut base = String::with_capacity(768);
     for (index, component) in input.components.iter().enumerate() {
         let name = name(component)?;
-        let start = base.len();
-        write_string(&mut base, name);
-        write_params(&mut base, &component.params)?;
-        let identifier_end = base.len();
-        if index > 0 {
-            list.push(' ');
-        }
-        list.push_str(&base[start..identifier_end]);
-        if base[..start]
-            .lines()
-            .any(|line| line.strip_prefix(&base[start..identifier_end]).is_some_and(|rest| rest.starts_with(": ")))
-        {
+        let same = |other: &Component<'_>| {
+            matches!(&other.name, Some(BareItemFromInput::String(known)) if known.as_str() == name)
+                && other.params.len() == component.params.len()
+        };
+        if input.components[..index].iter().any(same) {
             return Err(format!("the component {name:?} is covered twice"));
         }
+        write_identifier(&mut base, name, component)?;
         base.push_str(": ");
         match message {
             Message::Request { .. } => request_value(&mut base, name, component, message)?,
@@ -53,11 +45,21 @@ pub(super) fn build(input: &Input<'_>, message: &Message<'_>) -> Result<String, 
         }
         base.push('\n');
     }
-    list.push(')');
-    write_params(&mut list, &input.params)?;
-    base.push_str("\"@signature-params\": ");
-    base.push_str(&list);
+    base.push_str("\"@signature-params\": (");
+    for (index, component) in input.components.iter().enumerate() {
+        if index > 0 {
+            base.push(' ');
+        }
+        write_identifier(&mut base, name(component)?, component)?;
+    }
+    base.push(')');
+    write_params(&mut base, &input.params)?;
     Ok(base)
+}
+
+fn write_identifier(base: &mut String, name: &str, component: &Component<'_>) -> Result<(), Fault> {
+    write_string(base, name);
+    write_params(base, &component.params)
 }
 
 /// The name of a component, which has to be a string.

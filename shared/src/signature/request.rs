@@ -41,9 +41,9 @@ pub struct Window {
 
 /// A request whose MAC is right and whose time is in the window.
 #[derive(Debug, Clone)]
-pub struct Verified {
-    /// The follower's name.
-    pub keyid: String,
+pub struct Verified<P> {
+    /// Who signed it, as the caller's lookup found them.
+    pub signer: P,
     /// The nonce, still to be checked for replay.
     pub nonce: String,
     /// When the sender says it signed, Unix seconds.
@@ -141,15 +141,15 @@ pub fn sign_request(
     SignatureHeaders { input: format!("sig1={params}"), signature: format!("sig1=:{}:", STANDARD.encode(mac)), mac }
 }
 
-/// Verifies a request's signature and time. `key_of` finds a follower's key;
-/// `decoy` is used where there is none, so that an unknown key costs the same work.
-pub fn verify_request<'k>(
+/// Verifies a request's signature and time. `find` finds a signer and their key by
+/// name; `decoy` is used where there is none, so that an unknown key costs the same work.
+pub fn verify_request<'k, P>(
     parts: &Parts<'_>,
-    key_of: impl FnOnce(&str) -> Option<&'k Key>,
+    find: impl FnOnce(&str) -> Option<(P, &'k Key)>,
     decoy: &'k Key,
     now: i64,
     window: Window,
-) -> Result<Verified, Refusal> {
+) -> Result<Verified<P>, Refusal> {
     let malformed = |why: &str| Refusal::Malformed(why.to_owned());
     let (input_header, signature_header) =
         match (joined(parts.headers, &SIGNATURE_INPUT)?, joined(parts.headers, &SIGNATURE)?) {
@@ -173,36 +173,26 @@ pub fn verify_request<'k>(
         headers: parts.headers,
     };
     let base = base::build(input, &message).map_err(Refusal::Malformed)?;
-    let known = key_of(claims.keyid);
-    let right = known.unwrap_or(decoy).verify(base.as_bytes(), &mac);
-    if !right || known.is_none() {
-        return Err(Refusal::Bad);
-    }
+    let known = find(claims.keyid);
+    let right = known.as_ref().map_or(decoy, |(_, key)| key).verify(base.as_bytes(), &mac);
+    let Some((signer, _)) = known.filter(|_| right) else { return Err(Refusal::Bad) };
     let signature = RequestSignature { label: input.label.to_owned(), mac };
     let late = claims.expires.is_some_and(|expires| expires < now);
     if late || claims.created.abs_diff(now) > window.skew_seconds {
         let (created, keyid) = (claims.created, claims.keyid.to_owned());
         return Err(Refusal::Skew { created, server_time: now, window: window.skew_seconds, signature, keyid });
     }
-    Ok(Verified {
-        keyid: claims.keyid.to_owned(),
-        nonce: claims.nonce.to_owned(),
-        created: claims.created,
-        signature,
-        digest,
-    })
+    Ok(Verified { signer, nonce: claims.nonce.to_owned(), created: claims.created, signature, digest })
 }
 
-impl Verified {
-    /// Checks the body against the covered digest.
-    pub fn check_body(&self, body: &[u8]) -> Result<(), Refusal> {
-        match &self.digest {
-            Some(digest) if *digest != Sha256::of(body) => Err(Refusal::Digest),
-            None if !body.is_empty() => {
-                Err(Refusal::Malformed("there is a body, but content-digest is not covered".to_owned()))
-            }
-            _ => Ok(()),
+/// Checks a body against the digest that was covered.
+pub fn check_body(covered: Option<Sha256>, body: &[u8]) -> Result<(), Refusal> {
+    match covered {
+        Some(digest) if digest != Sha256::of(body) => Err(Refusal::Digest),
+        None if !body.is_empty() => {
+            Err(Refusal::Malformed("there is a body, but content-digest is not covered".to_owned()))
         }
+        _ => Ok(()),
     }
 }
 

@@ -126,7 +126,7 @@ pub fn verify_response(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Parts, Refusal, Window, sign_request, verify_request};
+    use super::super::{Parts, Refusal, Window, check_body, sign_request, verify_request};
     use super::*;
     use crate::key::mac_with;
     use base64::engine::general_purpose::STANDARD;
@@ -173,19 +173,25 @@ mod tests {
         (headers, RequestSignature { label: "sig1".into(), mac: signed.mac.to_vec() })
     }
 
-    fn verify(headers: &HeaderMap, has_body: bool, now: i64) -> Result<super::super::Verified, Refusal> {
+    fn verify(headers: &HeaderMap, has_body: bool, now: i64) -> Result<super::super::Verified<&'static str>, Refusal> {
         let parts = Parts { method: "POST", path: "/status", query: Some("a=b"), authority: None, headers, has_body };
         let (right, decoy) = (key(), Key::from_bytes([9; 32]));
-        verify_request(&parts, |name| (name == "core-1").then_some(&right), &decoy, now, Window { skew_seconds: 300 })
+        verify_request(
+            &parts,
+            |name| (name == "core-1").then_some(("core-1", &right)),
+            &decoy,
+            now,
+            Window { skew_seconds: 300 },
+        )
     }
 
     #[test]
     fn a_signed_request_verifies_and_a_changed_one_does_not() {
         let (headers, _) = signed(Some(b"body"));
         let verified = verify(&headers, true, NOW + 300).unwrap();
-        assert_eq!((verified.keyid.as_str(), verified.nonce.as_str()), ("core-1", NONCE));
-        assert_eq!(verified.check_body(b"body"), Ok(()));
-        assert_eq!(verified.check_body(b"bodY"), Err(Refusal::Digest));
+        assert_eq!((verified.signer, verified.nonce.as_str()), ("core-1", NONCE));
+        assert_eq!(check_body(verified.digest, b"body"), Ok(()));
+        assert_eq!(check_body(verified.digest, b"bodY"), Err(Refusal::Digest));
         assert!(matches!(verify(&headers, true, NOW + 301), Err(Refusal::Skew { .. })));
         let mut other = headers.clone();
         other.insert("content-digest", Sha256::of(b"bodY").content_digest().parse().unwrap());

@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""From /notify to durable files and to proven containers: apply.py LOCKSTEP_BIN ROUNDS
+
+A real leader and a real follower; the steps' times are those the follower reports (docs/protocol.md,
+"took_ms"), the engine's own restart is timed through the same socket. One table row a line, as scripts/bench prints.
+"""
+
+import base64
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import tree
+
+BINARY, ROUNDS = sys.argv[1], int(sys.argv[2])
+PROJECT = f"lockstep-bench-{os.getpid()}"
+
+
+def row(what: str, ours: str, beside: str = "", ratio: str = "") -> None:
+    print(f"{what:<58} {ours:>14} {beside:>14} {ratio:>8}", flush=True)
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+class Pair:
+    """A leader and a follower in a folder of their own."""
+
+    def __init__(self, home: pathlib.Path, role: str, docker: object) -> None:
+        self.home, self.processes = home, []
+        key = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        follower = {"role": role, "key": key, "url": f"http://127.0.0.1:{port}"}
+        self.config("leader", {"http": {"port": 0}, "followers": {"m-1": follower}})
+        url = self.start("leader")
+        leader = {"url": url, "name": "m-1", "key": key}
+        self.config("follower", {"http": {"port": port}, "leader": leader, "docker": docker})
+        self.start("follower")
+        self.publish()
+
+    def config(self, side: str, value: object) -> None:
+        path = self.home / f"config-{side}/conf/config-{side}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+        path.write_text(json.dumps(value))
+
+    def start(self, side: str) -> str:
+        process = subprocess.Popen(
+            [BINARY, side, "--root", str(self.home)], stdout=subprocess.PIPE, stderr=(self.home / f"{side}.log").open("w"), text=True
+        )
+        self.processes.append(process)
+        return process.stdout.readline().removeprefix("ready ").strip()
+
+    def run(self, *arguments: str) -> str:
+        return subprocess.run([BINARY, *arguments, "--root", str(self.home)], check=True, capture_output=True, text=True).stdout
+
+    def publish(self) -> None:
+        self.run("publish", "--yes", "--wait", "--json")
+
+    def set(self, **settings: object) -> None:
+        lines = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in settings.items())
+        (self.home / "platform.yml").write_text("settings:\n" + lines)
+
+    def apply(self) -> dict:
+        status = json.loads(self.run("status", "--json"))["machines"][0]["status"]
+        return status.get("last_change") or status["apply"]
+
+    def memory(self, index: int) -> float:
+        text = pathlib.Path(f"/proc/{self.processes[index].pid}/status").read_text()
+        return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS"))) / 1024
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+
+def until_written(apply: dict) -> float:
+    """Milliseconds from the notification to durable files: all steps before the containers' turn."""
+    return sum(took for step, took in apply["took_ms"] if step not in ("act", "prove", "act and prove", "report"))
+
+
+def files(home: pathlib.Path) -> None:
+    for count, size, setting, what in [(30, 100_000, "ALL", "all changed"), (70, 592_000, "ONE", "one changed")]:
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir()
+        tree.write(home, "role", count, size)
+        pair = Pair(home, "role", None)
+        try:
+            times = []
+            for number in range(ROUNDS):
+                pair.set(**{setting: f"value {number}"})
+                pair.publish()
+                times.append(until_written(pair.apply()))
+            row(f"/notify to durable, {count} files, {size // 1000} KB, {what}: p50, ms", f"{quantile(times, 0.5):.2f}")
+            row("  the same: p99, ms", f"{quantile(times, 0.99):.2f}")
+            row("follower: memory, MB", f"{pair.memory(1):.1f}")
+        finally:
+            pair.stop()
+
+
+class Docker(http.client.HTTPConnection):
+    """The engine's API, over its socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/var/run/docker.sock")
+
+    def post(self, path: str) -> float:
+        start = time.perf_counter()
+        self.request("POST", path)
+        self.getresponse().read()
+        return (time.perf_counter() - start) * 1000
+
+
+def containers(home: pathlib.Path) -> None:
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    tree.write(home, "role", 3, 3000)
+    templates = home / "templates/role"
+    (templates / "role.yml").write_text("files:\n  nginx/**: {on_change: 'signal:HUP'}\n")
+    for service in ("nginx", "redis"):
+        (templates / service / "conf").mkdir(parents=True)
+    (templates / "nginx/conf/nginx.conf.hbs").write_text(
+        "pid /run/nginx.pid;\nerror_log /dev/stderr;\nevents {}\nhttp { access_log off; server { listen 80; return 200 '{{ONE}}'; } }\n"
+    )
+    (templates / "redis/conf/redis.conf.hbs").write_text('save ""\n# {{ALL}}\n')
+    (templates / "pryv.yml").write_text(
+        "version: '3.5'\nservices:\n"
+        + "".join(f"  {service}: {{image: lockstep-test/{service}, volumes: ['./{service}/conf:/app/conf:ro']}}\n" for service in ("nginx", "redis"))
+    )
+    pair = Pair(home, "role", {"project": PROJECT})
+    try:
+        for setting, service, what in [("ONE", "nginx", "signalled"), ("ALL", "redis", "restarted")]:
+            times, beside = [], []
+            for number in range(max(10, ROUNDS // 5)):
+                pair.set(**{setting: f"v{number}"})
+                pair.publish()
+                times.append(sum(took for _, took in pair.apply()["took_ms"]))
+                if service == "redis":
+                    beside.append(Docker("docker").post(f"/containers/{PROJECT}_redis_1/restart"))
+            ours = quantile(times, 0.5)
+            if beside:
+                theirs = quantile(beside, 0.5)
+                row(f"/notify to proven, container {what}: p50, ms", f"{ours:.1f}", f"API {theirs:.1f}", f"+{ours - theirs:.1f}")
+            else:
+                row(f"/notify to proven, container {what}: p50, ms", f"{ours:.1f}")
+    finally:
+        pair.stop()
+        names = [f"{PROJECT}_{service}_1" for service in ("nginx", "redis")]
+        subprocess.run(["docker", "rm", "-fv", *names], capture_output=True, check=False)
+        subprocess.run(["docker", "network", "rm", f"{PROJECT}_default"], capture_output=True, check=False)
+
+
+def main() -> None:
+    home = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-bench."))
+    try:
+        files(home)
+        containers(home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
