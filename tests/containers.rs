@@ -54,7 +54,7 @@ fn exactly_the_affected_containers_are_restarted() {
     let touched: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
     assert_eq!(touched, [true, false, true, false, false]);
     assert_eq!(Engine::exec(&alpha, &["cat", "/app/conf/x.conf"]), "two");
-    let apply = status(&platform).apply.unwrap();
+    let apply = status(&platform).last_change.unwrap();
     let mut left: Vec<&str> = apply.left_alone.iter().map(|left| left.service.as_str()).collect();
     left.sort_unstable();
     assert_eq!(left, ["beta", "gamma"]);
@@ -114,7 +114,7 @@ fn a_mounted_single_file_is_seen_anew_whatever_the_verb() {
     assert_eq!(Engine::exec(&alpha, &["cat", "/x.conf"]), "a longer value");
     assert_eq!(Engine::exec(&beta, &["cat", "/x.conf"]), "two");
     assert!(
-        status(&platform).apply.unwrap().notes.iter().any(|note| note.contains("in place")),
+        status(&platform).last_change.unwrap().notes.iter().any(|note| note.contains("in place")),
         "{:?}",
         status(&platform).apply
     );

@@ -40,6 +40,7 @@ fn agrees_with_the_leader() {
         state: lockstep_shared::api::State::New,
         running: None,
         apply: None,
+        last_change: None,
         containers: Vec::new(),
         engine: false,
         leader_seen: None,

@@ -27,6 +27,7 @@ impl Board {
             state,
             running,
             apply: None,
+            last_change: None,
             containers: Vec::new(),
             engine,
             leader_seen: None,
@@ -58,6 +59,9 @@ impl Board {
         (if failed { &self.failed } else { &self.succeeded }).fetch_add(1, Ordering::Relaxed);
         self.status.send_modify(|status| {
             status.state = if failed { State::Failed } else { State::Applied };
+            if failed || !apply.files.is_empty() || !apply.actions.is_empty() {
+                status.last_change = Some(apply.clone());
+            }
             status.apply = Some(apply);
             status.running = running;
         });

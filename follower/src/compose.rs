@@ -201,6 +201,7 @@ fn end_of(said: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;

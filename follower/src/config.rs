@@ -1,4 +1,4 @@
-//! `config-follower.json` (`docs/formats.md`): read loosely, then turned into
+//! `config-follower.json` (`docs/files.md`): read loosely, then turned into
 //! a value that can't be wrong. Knows no other file.
 
 use lockstep_edge::key::{self, KeyError};
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// Where the file is, below the follower's root.
 pub const FILE: &str = "config-follower/conf/config-follower.json";
+
+/// A notification is small: no body of its listener may be larger, in bytes.
+const NOTIFY_BYTES: usize = 64 * 1024;
 
 /// How this follower runs. Every path is absolute.
 #[derive(Debug)]
@@ -35,8 +38,6 @@ pub struct Config {
     pub docker: Option<Docker>,
     /// Bounds of its listener.
     pub limits: Limits,
-    /// Largest bundle it takes, in bytes of JSON.
-    pub bundle_bytes: usize,
 }
 
 /// The engine and the one compose project that is this follower's.
@@ -94,7 +95,7 @@ struct Loose {
     #[serde(default = "LooseDocker::local")]
     docker: Option<LooseDocker>,
     #[serde(default)]
-    limits: LooseLimits,
+    limits: Limits,
 }
 
 #[derive(Deserialize)]
@@ -129,16 +130,6 @@ struct LooseDocker {
     compose: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct LooseLimits {
-    body_bytes: usize,
-    bundle_bytes: usize,
-    connections: usize,
-    skew_seconds: u64,
-    nonces_per_key: usize,
-}
-
 impl Default for LooseHttp {
     fn default() -> Self {
         Self { ip: Ipv4Addr::LOCALHOST.into(), port: 6000 }
@@ -161,18 +152,6 @@ impl LooseDocker {
     #[allow(clippy::unnecessary_wraps)] // serde's default has the field's own type
     fn local() -> Option<Self> {
         Some(Self::default())
-    }
-}
-
-impl Default for LooseLimits {
-    fn default() -> Self {
-        Self {
-            body_bytes: 64 * 1024,
-            bundle_bytes: 64 * 1024 * 1024,
-            connections: 256,
-            skew_seconds: 300,
-            nonces_per_key: 100_000,
-        }
     }
 }
 
@@ -204,14 +183,7 @@ pub fn load(root: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
         data_folder,
         state_folder,
         docker,
-        limits: Limits {
-            body_bytes: loose.limits.body_bytes,
-            connections: loose.limits.connections,
-            skew_seconds: loose.limits.skew_seconds,
-            nonces_per_key: loose.limits.nonces_per_key,
-            ..Limits::default()
-        },
-        bundle_bytes: loose.limits.bundle_bytes,
+        limits: Limits { body_bytes: loose.limits.body_bytes.min(NOTIFY_BYTES), ..loose.limits },
         root,
     })
 }
@@ -243,6 +215,7 @@ fn normalised(name: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;

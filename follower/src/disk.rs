@@ -306,6 +306,7 @@ pub fn is_staged(name: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;

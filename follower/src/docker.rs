@@ -413,6 +413,7 @@ fn health_deadline(start: Option<i64>, interval: Option<i64>, timeout: Option<i6
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
 

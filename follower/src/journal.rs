@@ -223,6 +223,7 @@ impl Journal {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
     use lockstep_shared::api::Change;

@@ -60,7 +60,7 @@ pub async fn run(
         std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
     let config = config::load(&root, environment)?;
     let (store, applied) = Store::open(&config.state_folder, &config.data_folder)?;
-    let client = Client::new(&config.leader_url, config.name.as_str(), config.key.clone(), config.bundle_bytes)?;
+    let client = Client::new(&config.leader_url, config.name.as_str(), config.key.clone(), pull::LARGEST)?;
     let listening = |source| FollowerError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
     let address = listener.local_addr().map_err(listening)?;

@@ -17,6 +17,9 @@ pub const WAIT: Duration = Duration::from_mins(1);
 /// Longest time for an answer, beside the time it is held on purpose.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// The largest bundle that is taken, in bytes.
+pub const LARGEST: usize = 64 * 1024 * 1024;
+
 /// The leader, as this follower sees it.
 pub struct Leader {
     client: Client,

@@ -274,6 +274,7 @@ fn parse(bytes: &[u8]) -> Result<Applied, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
     use crate::action::Verb;

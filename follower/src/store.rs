@@ -192,4 +192,5 @@ fn merged(found: &[Found]) -> (Steps, Contents) {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests;

@@ -101,6 +101,7 @@ fn first_file(archive: &[u8]) -> Option<Sha256> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
 

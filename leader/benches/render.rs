@@ -16,7 +16,12 @@ fn main() {
     for (files, bytes) in [(70, 592_000), (49, 165_000)] {
         let mut times: Vec<f64> = Vec::new();
         let source = source(files, bytes / files);
-        let machine = Machine { name: Name::new("m-1").unwrap(), role: Name::new("role").unwrap(), addresses: Vec::new(), url: None };
+        let machine = Machine {
+            name: Name::new("m-1").unwrap(),
+            role: Name::new("role").unwrap(),
+            addresses: Vec::new(),
+            url: None,
+        };
         let machines = [machine];
         let release = Release::compile(&source, &machines);
         for _ in 0..60 {
@@ -43,7 +48,8 @@ fn main() {
 /// Files of about `size` bytes that look like configuration, a setting every few lines.
 fn source(files: usize, size: usize) -> Source {
     let mut source = Source::default();
-    let settings = "release: 1\ngroups:\n  G:\n    settings:\n      DOMAIN: {default: example.com}\n      PORT: {default: 9000}\n";
+    let settings =
+        "release: 1\ngroups:\n  G:\n    settings:\n      DOMAIN: {default: example.com}\n      PORT: {default: 9000}\n";
     let mut put = |name: String, text: &str| source.files.insert(name, SourceFile::new(text.as_bytes(), false));
     put("platform.yml".to_owned(), "settings: {}\n");
     put("templates/settings.yml".to_owned(), settings);
@@ -52,7 +58,9 @@ fn source(files: usize, size: usize) -> Source {
         let mut line = 0;
         while text.len() < size {
             line += 1;
-            text += &format!("# line {line} of the configuration of \"something\"\nvalue_{line} = some text that stays as it is\n");
+            text += &format!(
+                "# line {line} of the configuration of \"something\"\nvalue_{line} = some text that stays as it is\n"
+            );
             if line % 5 == 0 {
                 text += "server = https://{{DOMAIN}}:{{PORT}}/{{#if DOMAIN}}path{{/if}}\n";
             }

@@ -32,6 +32,10 @@ pub struct Status {
     pub running: Option<Running>,
     /// The last apply, finished or not.
     pub apply: Option<Apply>,
+    /// The last apply that changed something or failed: what was done, while
+    /// `apply` may be one that found nothing left to do.
+    #[serde(default)]
+    pub last_change: Option<Apply>,
     /// The project's containers, as Docker says; empty without an engine.
     pub containers: Vec<Container>,
     /// Whether the machine has an engine at all (`"docker": null`).

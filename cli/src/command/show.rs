@@ -137,9 +137,14 @@ fn containers(machine: &Machine) -> String {
     format!("{well} of {} up", status.containers.len())
 }
 
-/// What was done and left alone, and why: of the last apply.
+/// What was done and left alone, and why: of the last apply that changed something or failed.
 pub(super) fn details(machine: &Machine) -> Vec<String> {
-    let Some(apply) = machine.status.as_ref().and_then(|status| status.apply.as_ref()) else { return Vec::new() };
+    let Some(status) = &machine.status else { return Vec::new() };
+    let Some(apply) =
+        status.last_change.as_ref().filter(|apply| apply.error.is_none() || status.state == State::Failed)
+    else {
+        return Vec::new();
+    };
     let mut lines = Vec::new();
     for action in &apply.actions {
         let how = match action.outcome {
