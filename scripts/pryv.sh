@@ -52,7 +52,7 @@ read_follower_config() {
   local config=$ROOT/config-follower/conf/config-follower.json folder host status=0
   if [[ ! -e $config ]]; then
     die "There is no $config: this machine has no follower." \
-      "Join a platform: lockstep join-platform TOKEN --role ROLE --root '$ROOT'" \
+      "Write it (docs/files.md shows how), and start the follower: $SCRIPTS/run-config-follower --root '$ROOT'" \
       "or name the right folder: $0 --root DIR"
   fi
   [[ -r $config ]] || die "Can't read $config: it holds a key, so only its owner can." "Try: sudo $0 --root '$ROOT'"

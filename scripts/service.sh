@@ -68,9 +68,9 @@ lock_home() {
 need_root() {
   [[ ! -d $ROOT ]] || return 0
   if [[ $1 == leader ]]; then
-    die "There is no $ROOT: nothing is set up there." "Set up a platform: lockstep init-platform --root '$ROOT'" "or name the right folder: $0 --root DIR"
+    die "There is no $ROOT: nothing is set up there." "Lay out a leader's home there: docs/files.md shows how," "or name the right folder: $0 --root DIR"
   fi
-  die "There is no $ROOT: nothing is set up there." "Join a platform: lockstep join-platform TOKEN --role ROLE --root '$ROOT'" "or name the right folder: $0 --root DIR"
+  die "There is no $ROOT: nothing is set up there." "Lay out a follower's home there: docs/files.md shows how," "or name the right folder: $0 --root DIR"
 }
 
 # --- as a process -------------------------------------------------------------

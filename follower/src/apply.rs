@@ -11,7 +11,6 @@ use crate::docker::{Engine, EngineError};
 use crate::journal::Record;
 use crate::plan::{Inputs, Plan, PlanError, Wanted, plan};
 use crate::pull::{Leader, PullError, Pulled};
-use crate::queue::Queue;
 use crate::state::{Applied, Owed};
 use crate::store::{Store, StoreError, WriteError};
 use crate::write::Contents;
@@ -41,7 +40,6 @@ pub struct Applier {
     docker: Option<Docker>,
     store: Arc<Mutex<Store>>,
     board: Arc<Board>,
-    queue: Arc<Queue>,
     applied: Option<Applied>,
     /// What an apply had to do that failed before it changed anything.
     unfinished: Option<Wanted>,
@@ -51,8 +49,6 @@ pub struct Applier {
 pub struct Order {
     /// Its name.
     pub id: String,
-    /// The revision that was announced; 0 if none was.
-    pub announced: u64,
     /// What it has to do.
     pub wanted: Wanted,
     /// The bundle, if it came already.
@@ -128,10 +124,9 @@ impl Applier {
         docker: Option<Docker>,
         store: Store,
         board: Arc<Board>,
-        queue: Arc<Queue>,
         applied: Option<Applied>,
     ) -> Self {
-        Self { leader, docker, store: Arc::new(Mutex::new(store)), board, queue, applied, unfinished: None }
+        Self { leader, docker, store: Arc::new(Mutex::new(store)), board, applied, unfinished: None }
     }
 
     /// What is on the disk.
@@ -151,7 +146,7 @@ impl Applier {
 
     /// One apply, with all that others hear of it.
     pub async fn apply(&mut self, order: Order) -> Ended {
-        let Order { id, announced, wanted, given, promised } = order;
+        let Order { id, wanted, given, promised } = order;
         let mut apply = new_apply(id);
         if let Some((bundle, revision)) = &given {
             (apply.revision, apply.digest) = (*revision, Some(bundle.digest));
@@ -165,9 +160,8 @@ impl Applier {
         };
         let mut took = Vec::new();
         let mut lap = Lap { took: &mut took, last: Instant::now() };
-        let tried = self.attempt(&mut apply, &mut lap, &wanted, announced, given).await;
+        let tried = self.attempt(&mut apply, &mut lap, &wanted, given).await;
         apply.took_ms = took;
-        self.queue.ended(tried.is_ok());
         let running = self.running();
         match tried {
             Ok(false) if !promised => Ended::Nothing,
@@ -201,7 +195,6 @@ impl Applier {
         apply: &mut Apply,
         lap: &mut Lap<'_>,
         wanted: &Wanted,
-        announced: u64,
         given: Option<(Arc<Bundle>, u64)>,
     ) -> Result<bool, ApplyError> {
         let engine = self.docker.as_ref().map(|docker| docker.engine.clone());
@@ -217,13 +210,9 @@ impl Applier {
             self.board.containers(containers);
         }
         let Some((bundle, revision)) = bundle? else {
-            // The leader has published that much, and it is the same to this machine.
-            let applied = self.applied.as_ref().map_or(0, |applied| applied.revision);
-            self.queue.began(&apply.id, applied.max(announced));
             return Ok(false);
         };
         (apply.revision, apply.digest) = (revision, Some(bundle.digest));
-        self.queue.began(&apply.id, revision);
         self.board.applying(apply);
         let containers = listed.transpose()?;
         let plan = self.plan(&bundle, revision, wanted, containers.as_deref()).await?;

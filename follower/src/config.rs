@@ -14,9 +14,6 @@ use std::time::Duration;
 /// Where the file is, below the follower's root.
 pub const FILE: &str = "config-follower/conf/config-follower.json";
 
-/// A notification is small: no body of its listener may be larger, in bytes.
-const NOTIFY_BYTES: usize = 64 * 1024;
-
 /// How this follower runs. Every path is absolute.
 #[derive(Debug)]
 pub struct Config {
@@ -58,7 +55,7 @@ pub struct Docker {
 pub enum BadConfig {
     /// The root is not there.
     #[error(
-        "the follower's home {path} can't be entered: {source}; name the right one with --root, or make it with: lockstep join-platform TOKEN --root {path} --role ROLE"
+        "the follower's home {path} can't be entered: {source}; name the right one with --root, or write {path}/config-follower/conf/config-follower.json there (docs/files.md)"
     )]
     Root {
         /// The folder.
@@ -183,7 +180,7 @@ pub fn load(root: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
         data_folder,
         state_folder,
         docker,
-        limits: Limits { body_bytes: loose.limits.body_bytes.min(NOTIFY_BYTES), ..loose.limits },
+        limits: loose.limits,
         root,
     })
 }

@@ -142,8 +142,7 @@ impl Follow {
     }
 
     async fn asked(&mut self, request: crate::queue::Request) {
-        let order =
-            Order { id: request.id, announced: request.revision, wanted: request.wanted, given: None, promised: true };
+        let order = Order { id: request.id, wanted: request.wanted, given: None, promised: true };
         self.apply(order).await;
     }
 
@@ -193,8 +192,7 @@ impl Follow {
 
     async fn try_again(&mut self) {
         self.retry_at = None;
-        let order =
-            Order { id: new_id(), announced: 0, wanted: self.applier.take_unfinished(), given: None, promised: false };
+        let order = Order { id: new_id(), wanted: self.applier.take_unfinished(), given: None, promised: false };
         self.apply(order).await;
     }
 
@@ -235,21 +233,11 @@ impl Follow {
         let wanted = if same { self.applier.take_unfinished() } else { Wanted::all() };
         // Whoever announced this revision meanwhile is served by the same apply.
         let order = match self.queue.take() {
-            Some(request) if request.revision <= revision => Order {
-                id: request.id,
-                announced: request.revision,
-                wanted: request.wanted,
-                given: Some((bundle, revision)),
-                promised: true,
-            },
-            Some(request) => Order {
-                id: request.id,
-                announced: request.revision,
-                wanted: request.wanted,
-                given: None,
-                promised: true,
-            },
-            None => Order { id: new_id(), announced: 0, wanted, given: Some((bundle, revision)), promised: false },
+            Some(request) if request.revision <= revision => {
+                Order { id: request.id, wanted: request.wanted, given: Some((bundle, revision)), promised: true }
+            }
+            Some(request) => Order { id: request.id, wanted: request.wanted, given: None, promised: true },
+            None => Order { id: new_id(), wanted, given: Some((bundle, revision)), promised: false },
         };
         self.apply(order).await;
     }
@@ -261,13 +249,12 @@ impl Follow {
         if current && (self.drifted().await || (failed_before && !self.applier.is_unfinished())) {
             if failed_before {
                 // The leader took back what failed: say that all is well again.
-                let order = Order { id: new_id(), announced: 0, wanted: Wanted::retry(), given: None, promised: true };
+                let order = Order { id: new_id(), wanted: Wanted::retry(), given: None, promised: true };
                 self.apply(order).await;
                 return;
             }
             tracing::warn!("files were changed by somebody else: they are written again");
-            self.apply(Order { id: new_id(), announced: 0, wanted: Wanted::retry(), given: None, promised: false })
-                .await;
+            self.apply(Order { id: new_id(), wanted: Wanted::retry(), given: None, promised: false }).await;
         }
     }
 

@@ -94,7 +94,7 @@ pub async fn run(
     let serving =
         tokio::spawn(server::serve(listener, limits, stopping.clone(), move |request| desk.clone().answer(request)));
     let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), engine));
-    let applying = Applier::new(leader.clone(), docker, store, board.clone(), queue.clone(), applied);
+    let applying = Applier::new(leader.clone(), docker, store, board.clone(), applied);
     let mut following = tokio::spawn(Follow::new(applying, leader, queue, board).run(stopping));
     tokio::select! {
         () = shutdown => {}

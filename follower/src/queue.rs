@@ -4,7 +4,6 @@
 use crate::plan::Wanted;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// One apply to come.
@@ -18,32 +17,12 @@ pub struct Request {
     pub revision: u64,
 }
 
-/// The apply to come, if any, and the one under way.
+/// The apply to come, if any.
 #[derive(Debug, Default)]
 pub struct Queue {
-    slots: Mutex<Slots>,
+    next: Mutex<Option<Request>>,
     bell: Notify,
 }
-
-#[derive(Debug, Default)]
-struct Slots {
-    next: Option<Request>,
-    /// The apply under way, or the last one while it is fresh.
-    latest: Option<Latest>,
-}
-
-#[derive(Debug)]
-struct Latest {
-    id: String,
-    /// The revision it brings.
-    revision: u64,
-    /// When it ended well.
-    ended: Option<Instant>,
-}
-
-/// How long an apply that ended well still answers for its revision: a burst
-/// of notifications, or one that crosses the long poll's answer, needs no other.
-const FRESH: Duration = Duration::from_millis(100);
 
 /// A new apply's name: random, so that it is unique across restarts.
 pub fn new_id() -> String {
@@ -51,30 +30,22 @@ pub fn new_id() -> String {
 }
 
 impl Queue {
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(&self) -> MutexGuard<'_, Option<Request>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for an apply; its name. Where no service is named and the one under
-    /// way, or just ended, brings that revision already, nothing more is needed.
+    /// Asks for an apply that begins from now on; its name. One that is under
+    /// way may have asked the leader too early, so it doesn't count.
     pub fn ask(&self, wanted: Wanted, revision: u64) -> String {
-        let mut slots = self.slots();
-        if let Some(latest) = &slots.latest
-            && wanted == Wanted::all()
-            && slots.next.is_none()
-            && (1..=latest.revision).contains(&revision)
-            && latest.ended.is_none_or(|ended| ended.elapsed() < FRESH)
-        {
-            return latest.id.clone();
-        }
-        let request = match slots.next.take() {
+        let mut slot = self.slot();
+        let request = match slot.take() {
             Some(before) => {
                 Request { id: before.id, wanted: before.wanted.and(wanted), revision: before.revision.max(revision) }
             }
             None => Request { id: new_id(), wanted, revision },
         };
         let id = request.id.clone();
-        slots.next = Some(request);
+        *slot = Some(request);
         self.bell.notify_one();
         id
     }
@@ -91,27 +62,13 @@ impl Queue {
 
     /// What is asked for, if anything is.
     pub fn take(&self) -> Option<Request> {
-        self.slots().next.take()
-    }
-
-    /// The apply `id` is under way, and brings `revision`.
-    pub fn began(&self, id: &str, revision: u64) {
-        self.slots().latest = Some(Latest { id: id.to_owned(), revision, ended: None });
-    }
-
-    /// The apply under way has ended, well or not.
-    pub fn ended(&self, well: bool) {
-        let mut slots = self.slots();
-        slots.latest = slots.latest.take().filter(|_| well);
-        if let Some(latest) = &mut slots.latest {
-            latest.ended = Some(Instant::now());
-        }
+        self.slot().take()
     }
 
     /// Services that were acted on just now, for `revision`: who asked for them
     /// meanwhile, for this revision or an older one, has what they wanted.
     pub fn satisfy(&self, services: &BTreeSet<String>, revision: u64) {
-        if let Some(request) = self.slots().next.as_mut().filter(|request| request.revision <= revision) {
+        if let Some(request) = self.slot().as_mut().filter(|request| request.revision <= revision) {
             request.wanted.asked.retain(|service| !services.contains(service));
         }
     }
@@ -134,21 +91,6 @@ mod tests {
         assert_eq!(others.len(), 1);
         assert_eq!(BTreeSet::from([queue.next().await.id]), others);
         assert_eq!(queue.take(), None);
-    }
-
-    #[tokio::test]
-    async fn what_the_apply_under_way_brings_needs_no_other() {
-        let queue = Queue::default();
-        queue.began("now", 4);
-        assert_eq!(queue.ask(Wanted::all(), 4), "now");
-        assert_ne!(queue.ask(Wanted::all(), 5), "now");
-        queue.take();
-        assert_ne!(queue.ask(services(&["a"]), 4), "now");
-        queue.take();
-        queue.ended(true);
-        assert_eq!(queue.ask(Wanted::all(), 4), "now");
-        queue.ended(false);
-        assert_ne!(queue.ask(Wanted::all(), 4), "now");
     }
 
     #[tokio::test]

@@ -68,6 +68,14 @@ pub struct Request {
     pub message: String,
 }
 
+/// What publishing would come to.
+enum Next {
+    /// The last revision again: nothing to publish.
+    Same(Box<Revision>),
+    /// Something else than the revision with the number `last` (0: there is none).
+    New { last: u64, revision: Box<Revision>, secrets: BTreeSet<String>, changes: Vec<MachineChange> },
+}
+
 /// Why a leader doesn't run or doesn't publish.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaderError {
@@ -191,36 +199,50 @@ impl Press {
 
     /// What publishing would change.
     pub fn plan(&self) -> Result<Publication, LeaderError> {
-        let last = self.store.latest()?;
-        let number = last.as_ref().map_or(0, |last| last.number);
-        let (next, secrets) = self.render(number + 1, &Request::default())?;
-        let new = last.as_ref().is_none_or(|last| last.source != next.source || last.bundles != next.bundles);
-        Ok(Publication {
-            revision: number,
-            new,
-            changes: self.changes(last.as_ref(), &next, &secrets)?,
-            pushes: Vec::new(),
+        let publication = |revision, new, changes| Publication { revision, new, changes, pushes: Vec::new() };
+        Ok(match self.next(&Request::default())? {
+            Next::Same(last) => publication(last.number, false, Vec::new()),
+            Next::New { last, changes, .. } => publication(last, true, changes),
         })
     }
 
     /// Validates, renders and stores; the new revision and what it changes. An
     /// invalid edit changes nothing; an edit that changes nothing is no revision.
     pub fn publish(&mut self, request: &Request) -> Result<(Published, Publication), LeaderError> {
-        let last = self.store.latest()?;
-        let number = last.as_ref().map_or(1, |last| last.number + 1);
-        let (next, secrets) = self.render(number, request)?;
-        let changes = self.changes(last.as_ref(), &next, &secrets)?;
-        let publication = |revision, new| Publication { revision, new, changes, pushes: Vec::new() };
-        if let Some(last) = last
-            && last.source == next.source
-            && last.bundles.keys().eq(next.bundles.keys())
-        {
-            let publication = publication(last.number, false);
-            return Ok((Published::new(last), Publication { changes: Vec::new(), ..publication }));
+        let publication = |revision, new, changes| Publication { revision, new, changes, pushes: Vec::new() };
+        match self.next(request)? {
+            Next::Same(last) => {
+                let publication = publication(last.number, false, Vec::new());
+                Ok((Published::new(*last), publication))
+            }
+            Next::New { revision, secrets, changes, .. } => {
+                self.store.insert(&revision, &secrets)?;
+                let number = revision.number;
+                tracing::info!(
+                    revision = number,
+                    author = request.author,
+                    machines = revision.bundles.len(),
+                    "published"
+                );
+                Ok((Published::new(*revision), publication(number, true, changes)))
+            }
         }
-        self.store.insert(&next, &secrets)?;
-        tracing::info!(revision = number, author = request.author, machines = next.bundles.len(), "published");
-        Ok((Published::new(next), publication(number, true)))
+    }
+
+    /// What publishing now would come to. What is compared is rendered with the
+    /// last revision's number, so that templates that print it don't differ for ever.
+    fn next(&self, request: &Request) -> Result<Next, LeaderError> {
+        let last = self.store.latest()?;
+        if let Some(last) = &last {
+            let (again, _) = self.render(last.number, request)?;
+            if again.source == last.source && again.bundles == last.bundles {
+                return Ok(Next::Same(Box::new(last.clone())));
+            }
+        }
+        let number = last.as_ref().map_or(0, |last| last.number);
+        let (revision, secrets) = self.render(number + 1, request)?;
+        let changes = self.changes(last.as_ref(), &revision, &secrets)?;
+        Ok(Next::New { last: number, revision: Box::new(revision), secrets, changes })
     }
 
     /// Masked by every value that ever was a secret's, longest first.

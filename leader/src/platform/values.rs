@@ -300,8 +300,10 @@ impl Resolver<'_> {
                     "{name}: ${{{other}}} is a secret, and a setting's value can't take one in: name it in the template instead"
                 )
             }
-            Some(_) => match self.value(other)? {
+            Some(setting) => match self.value(other)? {
                 Some(value) => return Ok(value),
+                // It is in the list of those that are missing: said once.
+                None if !setting.optional => return Err(()),
                 None => format!("{name}: ${{{other}}} has no value: set it, or don't refer to it"),
             },
         };

@@ -67,7 +67,7 @@ pub enum Refusal {
     Malformed(String),
     /// The MAC is wrong or the key unknown: the same for both.
     #[error(
-        "the signature does not match under the key it names: compare name and key on both sides (lockstep followers list)"
+        "the signature does not match under the key it names: compare the follower's name and key in config-leader.json and config-follower.json"
     )]
     Bad,
     /// Right MAC, but signed outside the time window.
