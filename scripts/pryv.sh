@@ -76,7 +76,7 @@ read_follower_config() {
 
 stop_services() {
   local left
-  if "${COMPOSE[@]}" down; then
+  if "${COMPOSE[@]}" down --remove-orphans; then
     say "Stopped; the project $project has no containers left."
     return
   fi

@@ -177,3 +177,47 @@ fn a_follower_that_hangs_holds_up_nobody() {
             && fs::read_to_string(platform.data("b-1").join("conf/x")).is_ok_and(|text| text == "y")
     });
 }
+
+#[test]
+fn a_check_that_says_no_changes_nothing() {
+    let mut platform = small();
+    platform.template(
+        "core/role.yml",
+        "files:\n  nginx/conf/*.conf: {check: [sh, -c, 'grep -q example $1 || { echo no example in $1; exit 4; }', sh, '{file}']}\n",
+    );
+    platform.start_leader();
+    let _follower = platform.follower("core-1");
+    platform.publish();
+    let before = tree(&platform.data("core-1"));
+    platform.platform_yml("settings:\n  DOMAIN: another.org\n");
+    platform.template("core/nginx/conf/plain.txt", "changed too\n");
+    let output = platform.run(&["publish", "--yes", "--wait", "--timeout", "30"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("nothing was changed: the check of nginx/conf/site.conf")
+            && said.contains("no example in nginx/conf/site.conf"),
+        "{said}"
+    );
+    assert_eq!(tree(&platform.data("core-1")), before);
+    platform.platform_yml("settings:\n  DOMAIN: another.example.org\n");
+    platform.publish();
+    assert_eq!(text(&tree(&platform.data("core-1"))["nginx/conf/plain.txt"]), "changed too\n");
+}
+
+#[test]
+fn a_given_secret_is_published_when_it_changes() {
+    let mut platform = Platform::new(&[("core-1", "core")]);
+    platform.template("settings.yml", "groups:\n  G:\n    settings:\n      TOKEN: {secret: true}\n");
+    platform.template("core/app/conf/t.hbs", "{{TOKEN}} of {{revision}}\n");
+    platform.env("LOCKSTEP_SECRET_TOKEN", "first-value");
+    platform.start_leader();
+    assert_eq!(platform.run(&["plan"]).status.code(), Some(0), "a printed revision is no difference");
+    platform.kill_leader();
+    platform.env("LOCKSTEP_SECRET_TOKEN", "second-value");
+    platform.start_leader();
+    assert_eq!(platform.run(&["plan"]).status.code(), Some(2));
+    let _follower = platform.follower("core-1");
+    platform.publish();
+    assert_eq!(text(&tree(&platform.data("core-1"))["app/conf/t"]), "second-value of 2\n");
+}

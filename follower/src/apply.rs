@@ -5,6 +5,7 @@
 use crate::act::{Stage, pending};
 use crate::action::Action;
 use crate::board::Board;
+use crate::check::{self, CheckError};
 use crate::compose::{Compose, ComposeError};
 use crate::container::Container;
 use crate::docker::{Engine, EngineError};
@@ -40,6 +41,8 @@ pub struct Applier {
     docker: Option<Docker>,
     store: Arc<Mutex<Store>>,
     board: Arc<Board>,
+    /// Where files are staged for their checks.
+    staging: PathBuf,
     applied: Option<Applied>,
     /// What an apply had to do that failed before it changed anything.
     unfinished: Option<Wanted>,
@@ -85,6 +88,9 @@ pub enum ApplyError {
     /// No engine.
     #[error("nothing was changed: {0}")]
     Engine(#[from] EngineError),
+    /// A check said no.
+    #[error("nothing was changed: {0}")]
+    Check(#[from] CheckError),
     /// No compose tool.
     #[error("nothing was changed: {0}")]
     Compose(#[from] ComposeError),
@@ -124,9 +130,10 @@ impl Applier {
         docker: Option<Docker>,
         store: Store,
         board: Arc<Board>,
+        staging: PathBuf,
         applied: Option<Applied>,
     ) -> Self {
-        Self { leader, docker, store: Arc::new(Mutex::new(store)), board, applied, unfinished: None }
+        Self { leader, docker, store: Arc::new(Mutex::new(store)), board, staging, applied, unfinished: None }
     }
 
     /// What is on the disk.
@@ -226,6 +233,10 @@ impl Applier {
         (apply.left_alone, apply.notes) = (plan.left_alone.clone(), plan.notes.clone());
         if !plan.is_empty() {
             self.board.applying(apply);
+        }
+        if !plan.checks.is_empty() {
+            check::run(&plan.checks, &bundle, &self.staging).await?;
+            lap.end("check");
         }
         let committed = self.write(&apply.id, &bundle, revision, &plan).await?;
         lap.end("write");

@@ -8,6 +8,7 @@ pub mod act;
 pub mod action;
 pub mod apply;
 pub mod board;
+mod check;
 pub mod compose;
 pub mod compose_file;
 pub mod config;
@@ -94,7 +95,8 @@ pub async fn run(
     let serving =
         tokio::spawn(server::serve(listener, limits, stopping.clone(), move |request| desk.clone().answer(request)));
     let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), engine));
-    let applying = Applier::new(leader.clone(), docker, store, board.clone(), applied);
+    let applying =
+        Applier::new(leader.clone(), docker, store, board.clone(), config.state_folder.join("staging"), applied);
     let mut following = tokio::spawn(Follow::new(applying, leader, queue, board).run(stopping));
     tokio::select! {
         () = shutdown => {}

@@ -1,6 +1,7 @@
 //! Which files are written and removed, and what is in the way.
 
 use super::{Changed, Inputs, Plan, PlanError};
+use crate::check::Check;
 use crate::disk::{Entry, Obstacle, is_staged};
 use crate::write::Write;
 use lockstep_shared::api::Change;
@@ -30,7 +31,7 @@ pub(super) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<Vec<Change
         return Err(PlanError::Obstacles { folder: inputs.data_folder.to_owned(), obstacles });
     }
     changed.extend(removals(inputs, plan));
-    unchecked(&changed, inputs, plan);
+    plan.checks = checks(&changed, inputs);
     Ok(changed)
 }
 
@@ -100,10 +101,9 @@ fn of_bundle(file: &File, change: Change) -> Changed<'_> {
     }
 }
 
-/// Says which of the role's checks are not run.
-fn unchecked(changed: &[Changed<'_>], inputs: Inputs<'_>, plan: &mut Plan) {
-    let checks = changed.iter().filter_map(|changed| inputs.bundle.file(changed.path.as_str()));
-    for file in checks.filter(|file| !file.check.is_empty()) {
-        plan.notes.push(format!("the check of {} ({}) is not run by this version", file.path, file.check.join(" ")));
-    }
+/// The checks of the files that change; a file that goes away has none.
+fn checks(changed: &[Changed<'_>], inputs: Inputs<'_>) -> Vec<Check> {
+    let files = changed.iter().filter_map(|changed| inputs.bundle.file(changed.path.as_str()));
+    let checked = files.filter(|file| !file.check.is_empty());
+    checked.map(|file| Check { path: file.path.clone(), command: file.check.clone() }).collect()
 }

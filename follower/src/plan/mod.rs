@@ -11,6 +11,7 @@ mod show;
 pub use order::waves;
 
 use crate::action::Action;
+use crate::check::Check;
 use crate::compose_file::{self, BadCompose, ComposeFile};
 use crate::container::Container;
 use crate::disk::{Obstacle, Snapshot};
@@ -100,6 +101,8 @@ pub struct Plan {
     pub digest: Sha256,
     /// What happens on the disk.
     pub steps: Steps,
+    /// What has to succeed on the staged files first.
+    pub checks: Vec<Check>,
     /// What happens to containers; [`waves`] gives the order.
     pub actions: Vec<Action>,
     /// What has to happen as well, but waits for a later notification.
@@ -190,6 +193,7 @@ pub fn plan(inputs: Inputs<'_>) -> Result<Plan, PlanError> {
         revision: inputs.revision,
         digest: bundle.digest,
         steps: Steps::default(),
+        checks: Vec::new(),
         actions: Vec::new(),
         deferred: Vec::new(),
         left_alone: Vec::new(),

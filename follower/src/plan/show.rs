@@ -20,6 +20,9 @@ impl fmt::Display for Plan {
         for folder in &self.steps.folders {
             writeln!(f, "  + {folder}/")?;
         }
+        for check in &self.checks {
+            writeln!(f, "  check {}: {}", check.path, check.command.join(" "))?;
+        }
         for (number, wave) in waves(&self.actions).iter().enumerate() {
             for action in wave.iter().map(|index| &self.actions[*index]) {
                 let container = action.container.as_deref().unwrap_or("-");
