@@ -195,7 +195,7 @@ impl StateFolder {
             move |source: io::Error| StateError::Io { operation, path, source }
         };
         durable::private_folder(path).map_err(failed("making the folder", path))?;
-        let file = path.join("lock");
+        let file = path.join("follower.lock");
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
         let lock = rustix::fs::open(&file, flags, Permissions::from_raw_mode(0o600))
             .map_err(|errno| failed("opening", &file)(errno.into()))?;
@@ -234,22 +234,6 @@ impl StateFolder {
             path,
             source,
         })
-    }
-
-    /// Replaces `applied.json` at once, for readers; only the journal makes it
-    /// durable until [`Self::save`] does.
-    pub fn show(&self, applied: &Applied) -> Result<(), StateError> {
-        let (path, temporary) = (self.applied(), self.path.join(".applied.json.shown"));
-        let failed = |operation| {
-            let path = path.clone();
-            move |source| StateError::Io { operation, path, source }
-        };
-        let _ = std::fs::remove_file(&temporary);
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&temporary, flags, Permissions::from_raw_mode(0o600))
-            .map_err(|errno| failed("writing")(errno.into()))?;
-        io::Write::write_all(&mut std::fs::File::from(file), &json(applied)).map_err(failed("writing"))?;
-        std::fs::rename(&temporary, &path).map_err(failed("replacing"))
     }
 }
 
@@ -305,9 +289,6 @@ mod tests {
         let mut applied = applied();
         applied.settle(vec![owed(true)]);
         state.save(&applied).unwrap();
-        assert_eq!(state.load().unwrap(), Some(applied.clone()));
-        applied.revision = 8;
-        state.show(&applied).unwrap();
         assert_eq!(state.load().unwrap(), Some(applied));
     }
 

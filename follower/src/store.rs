@@ -126,7 +126,7 @@ impl Store {
         if committed && !applied.owes() {
             self.journal.prove()?;
         }
-        Ok(self.state.show(applied)?)
+        Ok(self.state.save(applied)?)
     }
 
     /// The data folder's canonical path, as it was last looked at.

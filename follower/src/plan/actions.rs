@@ -191,8 +191,7 @@ impl<'a> Planning<'_, 'a> {
         let own: Vec<_> = self.containers.iter().filter(|container| container.service == composed.service).collect();
         match own.first() {
             Some(first) if !own.iter().any(|container| container.is_live()) => {
-                let why =
-                    format!("{}: docker compose up -d {} gives it its new definition", first.state, composed.service);
+                let why = format!("{}: scripts/run-pryv {} gives it its new definition", first.state, composed.service);
                 self.untouchable.insert(first.name.clone(), why);
             }
             None if composed.verb != Verb::Create => {}
@@ -331,11 +330,11 @@ fn left_alone(
         |service: &str| plan.actions.iter().any(|action| action.service == service && action.verb != Verb::None);
     for service in compose.services.keys().filter(|service| !acted(service)) {
         let why = if deferred(service) {
-            "waits for a notification of its own"
+            "waits for a notification of its own".to_owned()
         } else {
-            "not created; when it is wanted: docker compose up -d it"
+            format!("not created; scripts/run-pryv {service} creates it when it is wanted")
         };
-        left.insert(service.clone(), why.to_owned());
+        left.insert(service.clone(), why);
     }
     for container in containers.iter().filter(|container| !acted(&container.service)) {
         let why = match untouchable.get(&container.name) {

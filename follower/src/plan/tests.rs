@@ -246,7 +246,7 @@ fn the_first_apply_creates_all_services_and_later_ones_only_new_services() {
     let machine = Machine::with(&[file("pryv.yml", COMPOSE)], vec![container("web", &[])]);
     let plan = machine.plan(&[file("pryv.yml", &format!("{COMPOSE}  new: {{image: n}}\n  tool: {{profiles: [t]}}\n"))]);
     assert_eq!(acts(&plan), "create new");
-    assert_eq!(left(&plan, "db"), "not created; when it is wanted: docker compose up -d it");
+    assert_eq!(left(&plan, "db"), "not created; scripts/run-pryv db creates it when it is wanted");
     assert!(plan.notes.iter().any(|note| note.contains("tool belongs to a profile")));
 }
 
@@ -270,7 +270,7 @@ fn a_changed_dot_env_is_compared_by_compose_for_all() {
     let machine = Machine::with(&files("A=1"), vec![stopped(container("db", &[])), container("web", &[])]);
     let plan = machine.plan(&files("A=2"));
     assert_eq!(plan.actions.iter().map(|action| &action.verb).collect::<Vec<_>>(), [&Verb::Converge]);
-    assert!(left(&plan, "db").starts_with("exited: docker compose up -d db"), "{plan}");
+    assert!(left(&plan, "db").starts_with("exited: scripts/run-pryv db"), "{plan}");
 }
 
 #[test]
