@@ -221,3 +221,19 @@ fn a_given_secret_is_published_when_it_changes() {
     platform.publish();
     assert_eq!(text(&tree(&platform.data("core-1"))["app/conf/t"]), "second-value of 2\n");
 }
+
+#[test]
+fn a_restarted_leader_soon_knows_its_followers_again() {
+    let mut platform = small();
+    // One port for both lives of the leader, so that the follower finds it again.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    platform.env("LOCKSTEP_HTTP__PORT", &port.to_string());
+    platform.start_leader();
+    let _follower = platform.follower("core-1");
+    platform.publish();
+    platform.kill_leader();
+    platform.start_leader();
+    platform.until("reported again", |fleet| {
+        fleet.machines[0].status.as_ref().is_some_and(|status| status.state == State::Applied)
+    });
+}

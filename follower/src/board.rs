@@ -90,6 +90,11 @@ impl Board {
         });
     }
 
+    /// Has the status reported once more.
+    pub fn tell_again(&self) {
+        self.status.send_modify(|_| ());
+    }
+
     /// Applies since the start: those that succeeded, and those that failed.
     pub fn applies(&self) -> (u64, u64) {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))

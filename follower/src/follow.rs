@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// How long after an apply it is made durable in its own place: in a row of
 /// applies only once. Until then the journal stands in for it.
 const CHECKPOINT_AFTER: Duration = Duration::from_millis(250);
+/// A held request that ends so much before its time was let go of.
+const ANSWER_EARLY: Duration = Duration::from_secs(2);
 /// A request that is answered sooner with nothing new was not held.
 const NOT_HELD: Duration = Duration::from_secs(1);
 /// How long a running apply may go on after a stop was asked for.
@@ -205,6 +207,10 @@ impl Follow {
                     Pulled::New(bundle, revision) => self.came(bundle, revision).await,
                     Pulled::Same => {
                         let held = self.contact.held_since.map(|since| since.elapsed());
+                        if held.is_some_and(|held| held >= NOT_HELD && held + ANSWER_EARLY < WAIT) {
+                            // A leader that is going down lets go of its held requests.
+                            self.board.tell_again();
+                        }
                         self.looked().await;
                         // A leader that doesn't hold requests is not to be asked without a pause.
                         return if held.is_some_and(|held| held < NOT_HELD) { NOT_HELD } else { Duration::ZERO };
@@ -275,6 +281,8 @@ impl Follow {
         self.board.leader_seen();
         if let Some(since) = self.contact.away_since.take() {
             tracing::info!(away_seconds = since.elapsed().as_secs(), "the leader answers again");
+            // It may have been started anew, and knows reports only from its own time.
+            self.board.tell_again();
             if self.applier.is_unfinished() {
                 self.retry_at = Some(Instant::now());
             }
