@@ -2,6 +2,9 @@
 # Installs what the demo and the tests need on Debian, saying so first, and
 # makes sure a Docker engine answers. Sourced after lib.sh.
 
+# nginx and dockerd lie where an ordinary user's PATH may not look.
+PATH=$PATH:/usr/sbin:/sbin
+
 as_root() {
   if ((EUID == 0)); then "$@"; else sudo "$@"; fi
 }
