@@ -104,25 +104,19 @@ impl Release {
         }
         for machine in wanted {
             let own = self.platform.overrides(machine.name.as_str());
-            let resolved =
+            let (mut values, wrong) =
                 if own { self.platform.resolve(&self.settings, machine.name.as_str()) } else { plain.clone() };
-            let (values, wrong) = resolved;
-            add(wrong.clone());
-            let Some(role) = self.templates.roles.get(&machine.role) else { continue };
             // With broken settings or templates, rendering would only repeat the same mistakes in other words.
-            if !wrong.is_empty() || !self.faults.is_empty() {
-                continue;
-            }
+            let broken = !wrong.is_empty() || !self.faults.is_empty();
+            add(wrong);
+            let Some(role) = self.templates.roles.get(&machine.role).filter(|_| !broken) else { continue };
             let (secret, wrong) = secrets.of(&self.settings, &machine.name, &machine.role)?;
             add(wrong);
-            let mut secret = secret;
-            let mut values = values;
-            for (name, setting) in self.settings.by_name.iter().filter(|(_, setting)| setting.secret.is_some()) {
-                if setting.optional && !secret.contains_key(name) {
+            for (name, setting) in &self.settings.by_name {
+                if setting.secret.is_some() && setting.optional && !secret.contains_key(name) {
                     values.insert(name.clone(), serde_json::Value::Null);
                 }
             }
-            secret.retain(|name, _| self.settings.by_name.contains_key(name));
             match render::bundle(&self.templates, role, machine, &values, &secret, common) {
                 Ok(bundle) => {
                     bundles.insert(machine.name.clone(), Arc::new(bundle));

@@ -46,8 +46,6 @@ pub struct Verified<P> {
     pub signer: P,
     /// The nonce, still to be checked for replay.
     pub nonce: String,
-    /// When the sender says it signed, Unix seconds.
-    pub created: i64,
     /// For signing the response.
     pub signature: RequestSignature,
     /// The digest that the body must have, where one was covered.
@@ -182,7 +180,7 @@ pub fn verify_request<'k, P>(
         let (created, keyid) = (claims.created, claims.keyid.to_owned());
         return Err(Refusal::Skew { created, server_time: now, window: window.skew_seconds, signature, keyid });
     }
-    Ok(Verified { signer, nonce: claims.nonce.to_owned(), created: claims.created, signature, digest })
+    Ok(Verified { signer, nonce: claims.nonce.to_owned(), signature, digest })
 }
 
 /// Checks a body against the digest that was covered.
