@@ -1,9 +1,12 @@
 //! Speaks to the running leader over its unix socket.
 
+use crate::command::author;
 use crate::exit::{Failed, failed};
 use lockstep_edge::client::{builder, innermost};
 use lockstep_leader::config::Config;
+use lockstep_leader::http::ACTOR;
 use lockstep_shared::Problem;
+use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::unix::net::UnixStream;
@@ -28,7 +31,11 @@ impl Socket {
             }
             Err(_) => return Ok(None),
         }
-        let http = builder().tls_certs_only([]).unix_socket(path).build()?;
+        let mut actor = HeaderMap::new();
+        if let Ok(name) = HeaderValue::try_from(author()) {
+            actor.insert(ACTOR, name);
+        }
+        let http = builder().tls_certs_only([]).unix_socket(path).default_headers(actor).build()?;
         Ok(Some(Self { http }))
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Lines of context around a change.
 const CONTEXT: usize = 3;
@@ -14,7 +15,7 @@ const CONTEXT: usize = 3;
 const MASK: &str = "••••••••";
 
 /// What changes for one machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MachineChange {
     /// The machine.
     pub machine: Name,
@@ -25,7 +26,7 @@ pub struct MachineChange {
 }
 
 /// What changes in one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileChange {
     /// The file.
     pub path: SafePath,

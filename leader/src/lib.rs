@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod http;
 pub mod leader;
 pub mod platform;
+pub mod press;
 pub mod published;
 pub mod release;
 pub mod render;
@@ -17,6 +18,7 @@ pub mod secrets;
 pub mod source;
 pub mod store;
 pub mod templates;
+pub mod who;
 pub mod yaml;
 
 use config::Config;

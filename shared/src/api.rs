@@ -2,9 +2,10 @@
 
 use crate::{Name, SafePath, Sha256};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `POST /notify`, leader to follower.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Notify {
     /// The revision that was published.
     pub revision: u64,
@@ -15,14 +16,14 @@ pub struct Notify {
 }
 
 /// The `202` to a [`Notify`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NotifyAccepted {
     /// The apply that will see to it; several notifications may share one.
     pub apply: String,
 }
 
 /// `POST /status`, follower to leader; also `GET /status` on the follower.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The follower's version.
     pub version: String,
@@ -45,7 +46,7 @@ pub struct Status {
 }
 
 /// What a follower is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Nothing was applied yet.
@@ -59,7 +60,7 @@ pub enum State {
 }
 
 /// A proven bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Running {
     /// The revision it came with.
     pub revision: u64,
@@ -70,7 +71,7 @@ pub struct Running {
 }
 
 /// One apply, from pull to proof.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Apply {
     /// Its name, as `POST /notify` answered it.
     pub id: String,
@@ -93,7 +94,7 @@ pub struct Apply {
 }
 
 /// A file that an apply changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileChange {
     /// The file.
     pub path: SafePath,
@@ -102,7 +103,7 @@ pub struct FileChange {
 }
 
 /// What an apply did to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
     /// It is new.
@@ -114,7 +115,7 @@ pub enum Change {
 }
 
 /// What was done to one container or service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Action {
     /// The compose service.
     pub service: String,
@@ -133,7 +134,7 @@ pub struct Action {
 }
 
 /// How an action ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Not done yet.
@@ -145,7 +146,7 @@ pub enum Outcome {
 }
 
 /// A service that an apply didn't touch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LeftAlone {
     /// The compose service.
     pub service: String,
@@ -154,7 +155,7 @@ pub struct LeftAlone {
 }
 
 /// One container of the project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Container {
     /// The compose service.
     pub service: String,
@@ -167,7 +168,7 @@ pub struct Container {
 }
 
 /// One machine as the leader knows it (`lockstep status --json`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Machine {
     /// Its name.
     pub name: Name,
@@ -184,7 +185,7 @@ pub struct Machine {
 }
 
 /// The fleet as the leader knows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Fleet {
     /// The published revision.
     pub revision: u64,
@@ -195,7 +196,7 @@ pub struct Fleet {
 }
 
 /// How one push of `POST /notify` went.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Push {
     /// The machine.
     pub machine: Name,

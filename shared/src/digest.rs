@@ -6,8 +6,9 @@ use sha2::Digest as _;
 use std::fmt;
 
 /// A SHA-256 value (FIPS 180-4); as text 64 lowercase hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String)]
 pub struct Sha256(pub [u8; 32]);
 
 /// Why a text is not a [`Sha256`].

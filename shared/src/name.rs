@@ -6,8 +6,9 @@ use std::fmt;
 
 /// A role's or a machine's name: 1 to 63 characters of `A-Z a-z 0-9 . _ -`,
 /// starting with a letter, a digit or `_`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String)]
 pub struct Name(String);
 
 /// Why a text is not a [`Name`].

@@ -6,8 +6,9 @@ use std::fmt;
 /// A path below the follower's data folder: `/`-separated, UTF-8, without
 /// leading `/`, empty, `.` or `..` segments or control characters; at most
 /// 255 bytes a segment and 1024 in all.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String)]
 pub struct SafePath(String);
 
 /// Why a text is not a [`SafePath`].

@@ -78,7 +78,7 @@ fn say(text: &str) {
 }
 
 /// Who types: for the history.
-fn author() -> String {
+pub(crate) fn author() -> String {
     let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     name("SUDO_USER").or_else(|| name("USER")).or_else(|| name("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
 }

@@ -4,7 +4,7 @@ use super::show::{Paint, changes};
 use super::{environment, leader_config, print, print_json, say};
 use crate::exit::{Done, Failed};
 use crate::socket::Socket;
-use lockstep_leader::leader::{Press, Publication};
+use lockstep_leader::press::{Press, Publication};
 use std::path::Path;
 
 pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {

@@ -4,7 +4,7 @@ use super::show::{Paint, changes, details, pushes};
 use super::{author, environment, leader_config, plan, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::Socket;
-use lockstep_leader::leader::{Press, Publication, Request};
+use lockstep_leader::press::{Press, Publication, Request};
 use lockstep_shared::api::{Fleet, Machine, State};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -41,7 +41,8 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     if !agreed(&planned, &options, paint)? {
         return Err(failed("nothing was published"));
     }
-    let publication: Publication = socket.post("/admin/publish", &request).await?;
+    let publication: Publication =
+        socket.post("/admin/publish", &serde_json::json!({"message": request.message})).await?;
     report(&publication, &options, paint)?;
     match options.wait {
         Some(seconds) => wait(&socket, &publication, Duration::from_secs(seconds), &options).await,

@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use lockstep_leader::difference::MachineChange;
-use lockstep_leader::leader::Publication;
+use lockstep_leader::press::Publication;
 use lockstep_shared::api::{Change, Fleet, Machine, Outcome, Push, State};
 use std::io::IsTerminal as _;
 

@@ -6,7 +6,7 @@ mod operations;
 mod status;
 mod waits;
 
-pub use admin::serve as serve_admin;
+pub use admin::{ACTOR, serve as serve_admin};
 pub use waits::Waits;
 
 use crate::leader::Leader;

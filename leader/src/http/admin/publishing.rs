@@ -1,0 +1,68 @@
+//! Plan, publish, notify.
+
+use super::refusal::Refusal;
+use super::{allow, blocking};
+use crate::leader::Leader;
+use crate::press::{Publication, Request as PublishRequest};
+use crate::who::{Actor, Right};
+use axum::extract::State;
+use axum::{Extension, Json};
+use lockstep_shared::api::Push;
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// What a person says of a publication.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Publish {
+    /// Why, for the history.
+    #[serde(default)]
+    message: String,
+}
+
+/// Publishes what is on disk, and notifies the followers.
+#[utoipa::path(post, path = "/admin/publish", request_body = Publish, responses((status = 200, body = Publication)))]
+pub(super) async fn publish(
+    State(leader): State<Arc<Leader>>,
+    Extension(actor): Extension<Actor>,
+    Json(request): Json<Publish>,
+) -> Result<Json<Publication>, Refusal> {
+    allow(&actor, Right::Publish)?;
+    let press = leader.clone();
+    let request = PublishRequest { author: actor.name, message: request.message };
+    let mut publication = blocking(move || press.publish(&request)).await?;
+    if publication.new {
+        publication.pushes = leader.rollout.notify(publication.revision, None).await;
+    }
+    Ok(Json(publication))
+}
+
+/// What publishing would change.
+#[utoipa::path(get, path = "/admin/plan", responses((status = 200, body = Publication)))]
+pub(super) async fn plan(
+    State(leader): State<Arc<Leader>>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Json<Publication>, Refusal> {
+    allow(&actor, Right::Read)?;
+    blocking(move || leader.plan()).await.map(Json)
+}
+
+/// Which services to act on.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Notify {
+    /// These, changed or not; left out: those whose files changed.
+    #[serde(default)]
+    services: Option<Vec<String>>,
+}
+
+/// Notifies the followers again, without publishing.
+#[utoipa::path(post, path = "/admin/notify", request_body = Notify, responses((status = 200, body = Vec<Push>)))]
+pub(super) async fn notify(
+    State(leader): State<Arc<Leader>>,
+    Extension(actor): Extension<Actor>,
+    Json(request): Json<Notify>,
+) -> Result<Json<Vec<Push>>, Refusal> {
+    allow(&actor, Right::Publish)?;
+    let revision = leader.published().revision.number;
+    Ok(Json(leader.rollout.notify(revision, request.services).await))
+}
