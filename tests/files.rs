@@ -1,10 +1,13 @@
 //! From an edit to the files on a machine without an engine.
 
 use crate::harness::{Platform, Process, text, tree, write};
+use http::{HeaderName, HeaderValue, Method};
+use lockstep_shared::Bundle;
 use lockstep_shared::api::State;
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 /// A role with every kind of file, one follower that runs it.
 fn small() -> Platform {
@@ -236,4 +239,29 @@ fn a_restarted_leader_soon_knows_its_followers_again() {
     platform.until("reported again", |fleet| {
         fleet.machines[0].status.as_ref().is_some_and(|status| status.state == State::Applied)
     });
+}
+
+#[test]
+fn whoever_has_the_bundle_before_is_sent_what_differs() {
+    let mut platform = small();
+    platform.start_leader();
+    let client = platform.client("core-1");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let get = |headers: &[(&'static str, String)]| {
+        let headers: Vec<_> =
+            headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())).collect();
+        runtime.block_on(client.send(Method::GET, "/conf", &headers, None, Duration::from_secs(10))).unwrap()
+    };
+    let (base, _) = Bundle::from_json(&get(&[]).body).unwrap();
+    let has = |tag: &str| [("if-none-match", format!("\"{tag}\"")), ("a-im", "lockstep".to_owned())];
+    assert_eq!(get(&has(&base.digest.to_string())).status, 304);
+    platform.platform_yml("settings:\n  DOMAIN: another.org\n");
+    platform.good(&["publish", "--yes"]);
+    let (whole, _) = Bundle::from_json(&get(&[]).body).unwrap();
+    let delta = get(&has(&base.digest.to_string()));
+    assert_eq!((delta.status.as_u16(), &delta.headers["im"]), (226, &HeaderValue::from_static("lockstep")));
+    assert_eq!(Bundle::from_delta(&delta.body, &base).unwrap().0, whole);
+    let unknown = get(&has(&"0".repeat(64)));
+    assert_eq!(unknown.status, 200, "from a bundle that nobody knows there is no delta");
+    assert_eq!(get(&has(&base.digest.to_string())[..1]).status, 200, "nobody gets a delta without asking");
 }

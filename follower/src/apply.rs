@@ -280,7 +280,14 @@ impl Applier {
         }
     }
 
-    /// Whether files that were written are not as they were written any more.
+    /// Whether files that were written are not as they were written any more,
+    /// every byte of them read again.
+    pub async fn has_drifted_in_depth(&self) -> Result<bool, ApplyError> {
+        self.on_disk(Store::forget_stamps).await?;
+        self.has_drifted().await
+    }
+
+    /// The same, but files that are stamped as they were are believed to be.
     pub async fn has_drifted(&self) -> Result<bool, ApplyError> {
         let Some(applied) = self.applied.clone() else { return Ok(false) };
         let drifted = self.on_disk(move |store| {

@@ -2,6 +2,7 @@
 //! with `openat2` so that no symlink, `..` or device is ever followed out of
 //! it. Looks, and says precisely what is in the way; changes nothing.
 
+use crate::stamps::{self, Stamps};
 use lockstep_shared::{SafePath, Sha256};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -180,20 +181,26 @@ impl DataFolder {
         }
     }
 
-    /// What stands at each of these paths.
-    pub fn look<'p>(&self, paths: impl IntoIterator<Item = &'p str>) -> Result<Snapshot, DiskError> {
+    /// What stands at each of these paths. Files that are stamped as they were
+    /// when they were read before are not read again.
+    pub fn look<'p>(
+        &self,
+        paths: impl IntoIterator<Item = &'p str>,
+        stamps: &mut Stamps,
+    ) -> Result<Snapshot, DiskError> {
         let mut snapshot = Snapshot::default();
         let mut buffer = Vec::new();
         for path in paths {
             if !snapshot.entries.contains_key(path) {
-                let entry = self.entry(path, &mut buffer)?;
+                let entry = self.entry(path, stamps, &mut buffer)?;
                 snapshot.entries.insert(path.to_owned(), entry);
             }
         }
         Ok(snapshot)
     }
 
-    fn entry(&self, path: &str, buffer: &mut Vec<u8>) -> Result<Entry, DiskError> {
+    fn entry(&self, path: &str, stamps: &mut Stamps, buffer: &mut Vec<u8>) -> Result<Entry, DiskError> {
+        let began = stamps::now();
         let fd = match rustix::fs::openat2(&self.fd, path, LOOK, Mode::empty(), BENEATH) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(Entry::Absent),
@@ -210,6 +217,10 @@ impl DataFolder {
             FileType::Directory => return Ok(Entry::Folder),
             _ => return Ok(Entry::Blocked(Obstacle::Special(path.to_owned()))),
         }
+        let file = |sha256| Entry::File { sha256, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid };
+        if let Some(known) = stamps.hash(path, &stat) {
+            return Ok(file(known));
+        }
         let size = usize::try_from(stat.st_size).unwrap_or(0);
         buffer.resize(size, 0);
         let mut read = 0;
@@ -223,7 +234,9 @@ impl DataFolder {
             }
         }
         buffer.truncate(read);
-        Ok(Entry::File { sha256: Sha256::of(buffer), mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid })
+        let sha256 = Sha256::of(buffer);
+        stamps.keep(path, &stat, began, sha256);
+        Ok(file(sha256))
     }
 
     /// Which part of `path` made an operation fail with `errno`, where it is one that can be seen.
@@ -334,7 +347,8 @@ mod tests {
             ("a/b/file/x", Entry::Blocked(Obstacle::NotAFolder("a/b/file".into()))),
             ("pipe", Entry::Blocked(Obstacle::Special("pipe".into()))),
         ];
-        let snapshot = data.look(cases.iter().map(|(path, _)| *path).chain(["a/b/file"])).unwrap();
+        let snapshot =
+            data.look(cases.iter().map(|(path, _)| *path).chain(["a/b/file"]), &mut Stamps::default()).unwrap();
         for (path, wanted) in &cases {
             assert_eq!(snapshot.entry(path), wanted, "{path}");
         }

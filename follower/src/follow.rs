@@ -266,7 +266,7 @@ impl Follow {
 
     async fn drifted(&self) -> bool {
         // What can't be looked at fails the next apply, which says why.
-        self.applier.has_drifted().await.unwrap_or(true)
+        self.applier.has_drifted_in_depth().await.unwrap_or(true)
     }
 
     async fn checkpoint(&mut self) {

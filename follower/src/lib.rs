@@ -24,6 +24,7 @@ pub mod prove;
 pub mod pull;
 pub mod queue;
 pub mod report;
+pub mod stamps;
 pub mod state;
 pub mod store;
 pub mod view;

@@ -3,13 +3,13 @@
 
 use bytes::Bytes;
 use http::header::{IF_NONE_MATCH, RETRY_AFTER};
-use http::{Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use lockstep_edge::Client;
 use lockstep_edge::client::{Answer, CallError};
 use lockstep_shared::api::Status;
-use lockstep_shared::bundle::BadBundle;
+use lockstep_shared::bundle::{BadBundle, DELTA};
 use lockstep_shared::{Bundle, Name, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long the leader is asked to hold a request until there is something new.
@@ -20,10 +20,15 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// The largest bundle that is taken, in bytes.
 pub const LARGEST: usize = 64 * 1024 * 1024;
 
+/// The largest bundle that is kept in memory to take deltas from, in bytes.
+const MOST_KEPT: usize = 4 * 1024 * 1024;
+
 /// The leader, as this follower sees it.
 pub struct Leader {
     client: Client,
     name: Name,
+    /// What came last: what the next delta may be from.
+    last: Mutex<Option<Arc<Bundle>>>,
 }
 
 /// What a pull gave.
@@ -82,29 +87,43 @@ impl PullError {
 impl Leader {
     /// The leader behind `client`, for the follower `name`.
     pub fn new(client: Client, name: Name) -> Self {
-        Self { client, name }
+        Self { client, name, last: Mutex::default() }
     }
 
     /// Asks for the bundle, unless it is still the one with the digest
     /// `known`. With `wait` the leader holds the request until it isn't.
     pub async fn pull(&self, known: Option<Sha256>, wait: Option<Duration>) -> Result<Pulled, PullError> {
         let target = wait.map_or_else(|| "/conf".to_owned(), |wait| format!("/conf?wait={}s", wait.as_secs()));
-        let headers: Vec<_> = known.map(|digest| (IF_NONE_MATCH, format!("\"{digest}\""))).into_iter().collect();
         let limit = ANSWER + wait.unwrap_or_default();
+        let base = self.last().clone().filter(|last| known == Some(last.digest));
+        let mut headers: Vec<_> = known.map(|digest| (IF_NONE_MATCH, format!("\"{digest}\""))).into_iter().collect();
+        if base.is_some() {
+            headers.push((HeaderName::from_static("a-im"), DELTA.to_owned()));
+        }
         let answer = self.client.send(Method::GET, &target, &headers, None, limit).await?;
-        match answer.status {
-            StatusCode::NOT_MODIFIED => Ok(Pulled::Same),
-            StatusCode::OK => self.read(&answer.body),
+        match (answer.status, base) {
+            (StatusCode::NOT_MODIFIED, _) => Ok(Pulled::Same),
+            (StatusCode::OK, _) => self.take(Bundle::from_json(&answer.body)?),
+            (StatusCode::IM_USED, Some(base)) => {
+                // One that can't be used is not tried again: the next pull asks for the whole.
+                self.take(Bundle::from_delta(&answer.body, &base).inspect_err(|_| *self.last() = None)?)
+            }
             _ => Err(refused(&answer)),
         }
     }
 
-    fn read(&self, body: &Bytes) -> Result<Pulled, PullError> {
-        let (bundle, revision) = Bundle::from_json(body)?;
+    fn take(&self, (bundle, revision): (Bundle, u64)) -> Result<Pulled, PullError> {
         if bundle.machine != self.name {
             return Err(PullError::Machine(bundle.machine));
         }
-        Ok(Pulled::New(Arc::new(bundle), revision))
+        let bundle = Arc::new(bundle);
+        let size: usize = bundle.files.iter().map(|file| file.content.len()).sum();
+        *self.last() = (size <= MOST_KEPT).then(|| bundle.clone());
+        Ok(Pulled::New(bundle, revision))
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Arc<Bundle>>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the leader how this follower is.

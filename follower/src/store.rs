@@ -4,6 +4,7 @@
 use crate::disk::{DataFolder, DiskError, Snapshot};
 use crate::journal::{Found, Journal, JournalError, Record};
 use crate::plan;
+use crate::stamps::Stamps;
 use crate::state::{Applied, Owed, StateError, StateFolder};
 use crate::write::{Contents, Steps, Touched, Write, redo, stage};
 use lockstep_shared::{Bundle, SafePath};
@@ -18,6 +19,8 @@ pub struct Store {
     data_folder: PathBuf,
     /// Opened anew for every apply: a disk may have been mounted meanwhile.
     data: Option<DataFolder>,
+    /// Hashes of what was read before.
+    stamps: Stamps,
     /// Written, but perhaps not durable by itself yet.
     touched: Touched,
 }
@@ -53,8 +56,14 @@ impl Store {
     pub fn open(state_folder: &Path, data_folder: &Path) -> Result<(Self, Option<Applied>), StoreError> {
         let state = StateFolder::open(state_folder)?;
         let (journal, found) = Journal::open(&state.journal())?;
-        let mut store =
-            Self { state, journal, data_folder: data_folder.to_owned(), data: None, touched: Touched::default() };
+        let mut store = Self {
+            state,
+            journal,
+            data_folder: data_folder.to_owned(),
+            data: None,
+            stamps: Stamps::default(),
+            touched: Touched::default(),
+        };
         let Some(last) = found.last() else {
             let applied = store.state.load()?;
             if data_folder.is_dir() {
@@ -96,12 +105,20 @@ impl Store {
         let written_before = applied.is_some_and(|applied| !applied.files.is_empty());
         let data = DataFolder::open(&self.data_folder, written_before)?;
         let snapshot = match bundle {
-            Some(bundle) => data.look(plan::paths(bundle, applied))?,
-            None => data.look(applied.into_iter().flat_map(|applied| applied.files.keys().map(SafePath::as_str)))?,
+            Some(bundle) => data.look(plan::paths(bundle, applied), &mut self.stamps)?,
+            None => {
+                let written = applied.into_iter().flat_map(|applied| applied.files.keys().map(SafePath::as_str));
+                data.look(written, &mut self.stamps)?
+            }
         };
         let path = data.path().to_owned();
         self.data = Some(data);
         Ok((snapshot, path))
+    }
+
+    /// Reads every file at the next look, whatever its stamps say.
+    pub fn forget_stamps(&mut self) {
+        self.stamps.forget();
     }
 
     /// Stages, commits and swaps. Once this has begun to swap, the record will be finished in any case.

@@ -3,6 +3,7 @@
 //! and owner, and after the commit only renamed.
 
 use crate::disk::{DataFolder, DiskError, Entry, STAGED, Snapshot};
+use crate::stamps::Stamps;
 use lockstep_shared::api::Change;
 use lockstep_shared::{File as BundleFile, Mode, Owner, SafePath, Sha256};
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Gid, Mode as Permissions, OFlags, Uid};
@@ -297,7 +298,7 @@ impl Touched {
 /// Does again what a crash may have interrupted: whatever of `steps` the disk
 /// doesn't show yet.
 pub fn redo(data: &DataFolder, steps: &Steps, contents: &Contents) -> Result<Touched, DiskError> {
-    let snapshot: Snapshot = data.look(steps.write.iter().map(|write| write.path.as_str()))?;
+    let snapshot: Snapshot = data.look(steps.write.iter().map(|write| write.path.as_str()), &mut Stamps::default())?;
     let mut left = steps.clone();
     left.write.retain(|write| !write.is_done(snapshot.entry(write.path.as_str())));
     let mut touched = stage(data, &left, contents)?.swap(contents)?;

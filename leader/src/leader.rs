@@ -110,7 +110,8 @@ impl Leader {
     pub fn publish(&self, request: &Request) -> Result<Publication, LeaderError> {
         let (published, publication) = self.press.lock().unwrap_or_else(PoisonError::into_inner).publish(request)?;
         if publication.new {
-            self.published.send_replace(Arc::new(published));
+            let before = self.published();
+            self.published.send_replace(Arc::new(published.after(&before)));
         }
         Ok(publication)
     }

@@ -4,7 +4,7 @@
 use crate::store::Revision;
 use bytes::Bytes;
 use http::HeaderValue;
-use lockstep_shared::{Bundle, Name, Sha256};
+use lockstep_shared::{Bundle, Name, SafePath, Sha256};
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
@@ -26,8 +26,21 @@ pub struct Served {
     /// `application/json`.
     pub json: Coded,
     tar: OnceLock<Coded>,
+    /// What the machine had in the revisions before, the newest first.
+    before: Vec<Before>,
+    number: u64,
     created: i64,
 }
+
+/// A bundle that was served before: enough of it to tell what a reader of it lacks.
+struct Before {
+    digest: Sha256,
+    files: Arc<HashMap<SafePath, Sha256>>,
+    delta: OnceLock<Coded>,
+}
+
+/// From how many earlier bundles a delta can be had.
+const MOST_BEFORE: usize = 4;
 
 /// A content coding (RFC 9110 section 8.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +108,8 @@ impl Published {
                 etag: etag(&bundle.digest),
                 json: Coded::new(bundle.to_json(revision.number)),
                 tar: OnceLock::new(),
+                before: Vec::new(),
+                number: revision.number,
                 created: revision.created,
                 bundle: bundle.clone(),
             };
@@ -102,9 +117,39 @@ impl Published {
         });
         Self { served: served.collect(), revision }
     }
+
+    /// The same, with the deltas from what was served until now.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        for (machine, served) in &mut self.served {
+            if let (Some(old), Some(new)) = (before.served.get(machine), Arc::get_mut(served)) {
+                new.before = old.as_before(&new.bundle.digest);
+            }
+        }
+        self
+    }
 }
 
 impl Served {
+    /// What those lack who have the bundle with this digest, if that is known
+    /// and nearly the same: files that they have come without their content.
+    pub fn delta(&self, digest: &Sha256) -> Option<&Coded> {
+        let before = self.before.iter().find(|before| before.digest == *digest)?;
+        Some(before.delta.get_or_init(|| Coded::new(self.bundle.to_delta(self.number, &before.files))))
+    }
+
+    /// This one and those before it, for a bundle that is to follow.
+    fn as_before(&self, next: &Sha256) -> Vec<Before> {
+        let own = (self.bundle.digest, self.bundle.files.iter().map(|file| (file.path.clone(), file.sha256)).collect());
+        let known = self.before.iter().map(|before| (before.digest, before.files.clone()));
+        std::iter::once((own.0, Arc::new(own.1)))
+            .chain(known)
+            .filter(|(digest, _)| digest != next)
+            .take(MOST_BEFORE)
+            .map(|(digest, files)| Before { digest, files, delta: OnceLock::new() })
+            .collect()
+    }
+
     /// The same tree as a tar (POSIX.1-2001), the same bytes for the same revision.
     pub fn tar(&self) -> &Coded {
         self.tar.get_or_init(|| Coded::new(tar(&self.bundle, self.created)))

@@ -8,12 +8,15 @@ use crate::{Mode, Name, OnChange, Owner, SafePath, Sha256, canonical};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The names under which a compose file is found at a role's root, best first.
 pub const COMPOSE_NAMES: [&str; 5] =
     ["pryv.yml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
+/// The instance manipulation (RFC 3229) that [`Bundle::to_delta`] is, in `A-IM` and `IM`.
+pub const DELTA: &str = "lockstep";
 
 /// One rendered configuration for one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +175,16 @@ impl Bundle {
 
     /// The JSON that is served, as part of revision `revision`.
     pub fn to_json(&self, revision: u64) -> Vec<u8> {
+        self.json(revision, |_| false)
+    }
+
+    /// The same without the content of files that are `known` to the reader, by
+    /// path and hash: what [`Self::from_delta`] reads.
+    pub fn to_delta(&self, revision: u64, known: &HashMap<SafePath, Sha256>) -> Vec<u8> {
+        self.json(revision, |file| known.get(&file.path) == Some(&file.sha256))
+    }
+
+    fn json(&self, revision: u64, left_out: impl Fn(&File) -> bool) -> Vec<u8> {
         let wire = Wire {
             role: self.role.clone(),
             machine: self.machine.clone(),
@@ -179,9 +192,10 @@ impl Bundle {
             digest: self.digest,
             digest_form: Some(Cow::Borrowed(canonical::FORM)),
             compose: self.compose.clone(),
-            files: self.files.iter().map(WireFile::from).collect(),
+            files: self.files.iter().map(|file| WireFile::of(file, left_out(file))).collect(),
         };
-        let size: usize = self.files.iter().map(|file| file.content.len() * 9 / 8 + 256).sum();
+        let content = |file: &File| if left_out(file) { 0 } else { file.content.len() * 9 / 8 };
+        let size: usize = self.files.iter().map(|file| content(file) + 256).sum();
         let mut json = Vec::with_capacity(size + 256);
         // Writing plain data into memory can't fail.
         let _ = serde_json::to_writer(&mut json, &wire);
@@ -193,8 +207,17 @@ impl Bundle {
     /// The digest is recomputed when the leader names the canonical form this
     /// version knows; otherwise it is an opaque identity, as an `ETag` is.
     pub fn from_json(json: &[u8]) -> Result<(Self, u64), BadBundle> {
+        Self::read(json, None)
+    }
+
+    /// The same for what [`Self::to_delta`] wrote: content that was left out is that of `base`.
+    pub fn from_delta(json: &[u8], base: &Self) -> Result<(Self, u64), BadBundle> {
+        Self::read(json, Some(base))
+    }
+
+    fn read(json: &[u8], base: Option<&Self>) -> Result<(Self, u64), BadBundle> {
         let wire: Wire<'_> = serde_json::from_slice(json)?;
-        let files = wire.files.into_iter().map(File::try_from).collect::<Result<_, _>>()?;
+        let files = wire.files.into_iter().map(|file| file.read(base)).collect::<Result<_, _>>()?;
         let mut bundle = Self::new(wire.role, wire.machine, wire.compose, files)?;
         if wire.digest_form.as_deref() == Some(canonical::FORM) && bundle.digest != wire.digest {
             return Err(BadBundle::BundleDigest);
@@ -237,9 +260,10 @@ fn check_paths(files: &[File]) -> Result<(), BadBundle> {
     Ok(())
 }
 
-impl<'a> From<&'a File> for WireFile<'a> {
-    fn from(file: &'a File) -> Self {
+impl<'a> WireFile<'a> {
+    fn of(file: &'a File, without_content: bool) -> Self {
         let (content, content_base64) = match std::str::from_utf8(&file.content) {
+            _ if without_content => (None, None),
             Ok(text) => (Some(Cow::Borrowed(text)), None),
             Err(_) => (None, Some(Cow::Owned(STANDARD.encode(&file.content)))),
         };
@@ -257,34 +281,37 @@ impl<'a> From<&'a File> for WireFile<'a> {
             content_base64,
         }
     }
-}
 
-impl TryFrom<WireFile<'_>> for File {
-    type Error = BadBundle;
-
-    fn try_from(wire: WireFile<'_>) -> Result<Self, BadBundle> {
-        let path = SafePath::new(wire.path.into_owned())?;
-        let content: Arc<[u8]> = match (wire.content, wire.content_base64) {
+    fn read(self, base: Option<&Bundle>) -> Result<File, BadBundle> {
+        let path = SafePath::new(self.path.into_owned())?;
+        let content: Arc<[u8]> = match (self.content, self.content_base64) {
             (Some(text), None) => text.as_bytes().into(),
             (None, Some(base64)) => match STANDARD.decode(base64.as_bytes()) {
                 Ok(bytes) => bytes.into(),
                 Err(_) => return Err(BadBundle::Content(path)),
             },
+            (None, None) => match base.and_then(|base| base.file(path.as_str())) {
+                Some(same) if same.sha256 == self.sha256 => same.content.clone(),
+                _ => return Err(BadBundle::Content(path)),
+            },
             _ => return Err(BadBundle::Content(path)),
         };
-        if content.len() as u64 != wire.size || Sha256::of(&content) != wire.sha256 {
+        // What the base has was hashed when it came.
+        let same =
+            base.and_then(|base| base.file(path.as_str())).is_some_and(|same| Arc::ptr_eq(&same.content, &content));
+        if content.len() as u64 != self.size || !(same || Sha256::of(&content) == self.sha256) {
             return Err(BadBundle::Bytes { path });
         }
-        Ok(Self {
+        Ok(File {
             path,
-            mode: wire.mode,
-            owner: wire.owner,
-            sha256: wire.sha256,
+            mode: self.mode,
+            owner: self.owner,
+            sha256: self.sha256,
             content,
-            on_change: wire.on_change,
-            services: wire.services,
-            containers: wire.containers,
-            check: wire.check,
+            on_change: self.on_change,
+            services: self.services,
+            containers: self.containers,
+            check: self.check,
         })
     }
 }
@@ -316,6 +343,20 @@ mod tests {
         let json = bundle.to_json(7);
         let (read, revision) = Bundle::from_json(&json).unwrap();
         assert_eq!((read, revision), (bundle, 7));
+    }
+
+    #[test]
+    fn a_delta_leaves_out_what_the_reader_has() {
+        let base = bundle(vec![file("a", b"same"), file("b", b"old"), file("c", b"gone")]).unwrap();
+        let new = bundle(vec![file("a", b"same"), file("b", b"new"), file("d", &[0, 159])]).unwrap();
+        let known = base.files.iter().map(|file| (file.path.clone(), file.sha256)).collect();
+        let json = new.to_delta(8, &known);
+        assert!(!String::from_utf8_lossy(&json).contains("same"));
+        assert_eq!(Bundle::from_delta(&json, &base).unwrap(), (new.clone(), 8));
+        assert!(matches!(Bundle::from_json(&json), Err(BadBundle::Content(_))));
+        let other = bundle(vec![file("a", b"other")]).unwrap();
+        assert!(matches!(Bundle::from_delta(&json, &other), Err(BadBundle::Content(_))));
+        assert_eq!(Bundle::from_delta(&new.to_json(8), &base).unwrap(), (new, 8));
     }
 
     #[test]

@@ -9,7 +9,9 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, reply};
-use lockstep_shared::Problem;
+use lockstep_shared::bundle::DELTA;
+use lockstep_shared::signature::CONTENT_DIGEST;
+use lockstep_shared::{Problem, Sha256};
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +58,8 @@ pub(super) async fn answer(
         return Ok(whole(&served, headers));
     }
     match query.wait {
-        Some(wait) => changed(leader, served, wait, headers).await,
+        // Boxed, so that the many requests that are answered at once stay small.
+        Some(wait) => Box::pin(changed(leader, served, wait, headers)).await,
         None => Ok(not_modified(&served)),
     }
 }
@@ -157,6 +160,9 @@ fn find(published: &Published, machine: &str) -> Result<Arc<Served>, Problem> {
 
 fn whole(served: &Served, headers: &HeaderMap) -> Reply {
     let tar = accepts_tar(headers);
+    if !tar && let Some((base, delta)) = delta(served, headers) {
+        return of_delta(base, delta, &served.etag);
+    }
     let (body, content_type): (&Coded, _) =
         if tar { (served.tar(), "application/x-tar") } else { (&served.json, "application/json") };
     let coding = coding(headers);
@@ -170,14 +176,32 @@ fn whole(served: &Served, headers: &HeaderMap) -> Reply {
     answer
 }
 
+/// What the asker lacks, if it takes deltas (RFC 3229) and says what it has: the base's tag and the delta.
+fn delta<'s>(served: &'s Served, headers: &HeaderMap) -> Option<(HeaderValue, &'s Coded)> {
+    let accepted = headers.get("a-im")?.to_str().ok()?;
+    accepted.split(',').find(|im| im.split(';').next().unwrap_or_default().trim() == DELTA)?;
+    let base = headers.get(header::IF_NONE_MATCH)?;
+    let digest = Sha256::try_from(base.to_str().ok()?.trim_matches('"').to_owned()).ok()?;
+    Some((base.clone(), served.delta(&digest)?))
+}
+
+/// 226 IM Used (RFC 3229 section 10.4.1).
+fn of_delta(base: HeaderValue, delta: &Coded, etag: &HeaderValue) -> Reply {
+    let mut answer = of_encoded(delta.get(Coding::Identity), "application/json", etag);
+    *answer.status_mut() = StatusCode::IM_USED;
+    answer.headers_mut().insert("im", HeaderValue::from_static(DELTA));
+    answer.headers_mut().insert("delta-base", base);
+    answer
+}
+
 fn of_encoded(body: &Encoded, content_type: &'static str, etag: &HeaderValue) -> Reply {
     let mut answer = Response::new(Full::new(body.bytes.clone()));
     let headers = answer.headers_mut();
     headers.reserve(8);
-    headers.insert("content-digest", body.digest.clone());
+    headers.insert(CONTENT_DIGEST, body.digest.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::ETAG, etag.clone());
-    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding, a-im"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     answer
 }
@@ -186,7 +210,7 @@ fn not_modified(served: &Served) -> Reply {
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::NOT_MODIFIED;
     answer.headers_mut().insert(header::ETAG, served.etag.clone());
-    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding, a-im"));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     answer
 }
@@ -218,7 +242,7 @@ fn one_file(served: &Served, path: &str, headers: &HeaderMap) -> Result<Reply, P
     let mut answer = Response::new(Full::new(Bytes::from_owner(file.content.clone())));
     let headers = answer.headers_mut();
     if let Ok(value) = HeaderValue::try_from(file.sha256.content_digest()) {
-        headers.insert("content-digest", value);
+        headers.insert(CONTENT_DIGEST, value);
     }
     headers.insert(
         header::CONTENT_TYPE,

@@ -14,6 +14,7 @@ use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, reply};
 use lockstep_shared::Problem;
+use lockstep_shared::signature::SIGNATURE_INPUT;
 use std::sync::Arc;
 
 /// Every request on the followers' listener. The first test is the hot one.
@@ -26,11 +27,11 @@ pub async fn route(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
         };
     }
     match (path, request.method()) {
-        ("/status", &Method::POST) => status::report(leader, request).await,
+        ("/status", &Method::POST) => Box::pin(status::report(leader, request)).await,
         ("/status", _) => not_allowed("POST"),
         ("/healthz" | "/readyz" | "/metrics", &Method::GET) => operations::serve(&leader, path),
         ("/healthz" | "/readyz" | "/metrics", _) => not_allowed("GET"),
-        _ => unknown_route(&leader, request).await,
+        _ => Box::pin(unknown_route(&leader, request)).await,
     }
 }
 
@@ -45,7 +46,7 @@ fn not_allowed(allowed: &'static str) -> Reply {
 async fn unknown_route(leader: &Leader, request: Request<Incoming>) -> Reply {
     let problem =
         Problem::new(404, "not-found", "There is nothing here", "see docs/protocol.md for what a leader answers to");
-    let signed = request.headers().contains_key("signature-input");
+    let signed = request.headers().contains_key(SIGNATURE_INPUT);
     if !signed {
         return reply(&problem);
     }

@@ -4,11 +4,12 @@ use crate::nonces::{Fate, Nonces};
 use crate::{Limits, clock, server};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use lockstep_shared::signature::{
-    Cover, Parts, Refusal, RequestSignature, Window, check_body, sign_response, verify_request,
+    CONTENT_DIGEST, Cover, Parts, Refusal, RequestSignature, SIGNATURE, SIGNATURE_INPUT, Window, check_body,
+    sign_response, verify_request,
 };
 use lockstep_shared::{Key, Problem, Sha256, problem};
 use std::collections::HashMap;
@@ -74,7 +75,8 @@ impl Gate {
         let body = if bodyless {
             Bytes::new()
         } else {
-            server::read_body(incoming, limits).await.map_err(|problem| seal.sign(reply(&problem)))?
+            // Boxed, so that the many requests without a body don't carry its room around.
+            Box::pin(server::read_body(incoming, limits)).await.map_err(|problem| seal.sign(reply(&problem)))?
         };
         check_body(digest, &body).map_err(|refusal| seal.sign(reply(&refusal.problem())))?;
         Ok(Admitted { head, body, seal })
@@ -131,17 +133,18 @@ impl Seal {
     /// unless it is there already) or, for a 304, its `ETag`.
     pub fn sign(&self, mut reply: Reply) -> Reply {
         let status = reply.status();
-        if status != StatusCode::NOT_MODIFIED && !reply.headers().contains_key("content-digest") {
+        let unchanged = status == StatusCode::NOT_MODIFIED;
+        if !unchanged && !reply.headers().contains_key(CONTENT_DIGEST) {
             let body = content(&reply);
-            set(&mut reply, "content-digest", Sha256::of(&body).content_digest());
+            set(&mut reply, CONTENT_DIGEST, Sha256::of(&body).content_digest());
         }
-        let name = if status == StatusCode::NOT_MODIFIED { "etag" } else { "content-digest" };
+        let name = if unchanged { header::ETAG } else { CONTENT_DIGEST };
         let value = reply.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let cover = if name == "etag" { Cover::Etag(value) } else { Cover::ContentDigest(value) };
+        let cover = if unchanged { Cover::Etag(value) } else { Cover::ContentDigest(value) };
         let signed =
             sign_response(&self.peer.key, &self.peer.name, status.as_u16(), cover, &self.request, clock::now());
-        set(&mut reply, "signature-input", signed.input);
-        set(&mut reply, "signature", signed.signature);
+        set(&mut reply, SIGNATURE_INPUT, signed.input);
+        set(&mut reply, SIGNATURE, signed.signature);
         reply
     }
 }
@@ -156,8 +159,8 @@ fn content(reply: &Reply) -> Bytes {
     }
 }
 
-fn set(reply: &mut Reply, name: &'static str, value: String) {
-    if let Ok(value) = HeaderValue::try_from(value) {
+fn set(reply: &mut Reply, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
         reply.headers_mut().insert(name, value);
     }
 }

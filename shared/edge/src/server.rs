@@ -92,6 +92,7 @@ where
     let mut draining = false;
     let ended = loop {
         tokio::select! {
+            biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
             () = stopped(&mut stop), if !draining => {
                 draining = true;

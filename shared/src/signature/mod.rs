@@ -7,7 +7,10 @@ mod input;
 mod request;
 mod response;
 
-pub use request::{Parts, Refusal, Verified, Window, check_body, sign_request, verify_request};
+pub use request::{
+    CONTENT_DIGEST, Parts, Refusal, SIGNATURE, SIGNATURE_INPUT, Verified, Window, check_body, sign_request,
+    verify_request,
+};
 pub use response::{Cover, ResponseRefusal, sign_response, verify_response};
 
 /// The `tag` parameter of every lockstep signature.

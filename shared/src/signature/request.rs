@@ -11,9 +11,12 @@ use http::{HeaderMap, header::HeaderName};
 use sfv::BareItemFromInput;
 use std::borrow::Cow;
 
-const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
-const SIGNATURE: HeaderName = HeaderName::from_static("signature");
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+/// RFC 9421 section 4.1.
+pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+/// RFC 9421 section 4.2.
+pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+/// RFC 9530 section 2.
+pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
 /// What of a request is signed.
 #[derive(Debug, Clone, Copy)]
