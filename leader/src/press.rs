@@ -119,6 +119,7 @@ impl Press {
             author: request.author.clone(),
             message: request.message.clone(),
             release: release.settings.release,
+            rolled_back_to: None,
             source,
             bundles,
         };
