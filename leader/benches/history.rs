@@ -2,7 +2,7 @@
 //! store's size, and how long looking and starting take. `cargo bench -p lockstep-leader --bench history -- [REVISIONS]`;
 //! one line for each, with what it may be at most.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 
 use lockstep_leader::difference;
 use lockstep_leader::source::{Source, SourceFile};

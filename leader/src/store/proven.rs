@@ -4,7 +4,6 @@
 use super::Store;
 use super::error::StoreError;
 use lockstep_shared::Sha256;
-use lockstep_shared::api::State;
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
@@ -17,12 +16,12 @@ pub struct Proven {
     /// From when, Unix seconds.
     #[serde(skip)]
     pub at: i64,
-    /// The revision that the bundle came with.
-    pub revision: u64,
-    /// The bundle's digest.
-    pub digest: Sha256,
-    /// Whether the follower ran it and nothing else, or had failed at something newer.
-    pub state: State,
+    /// The revision that the last proven bundle came with.
+    pub revision: Option<u64>,
+    /// That bundle's digest.
+    pub digest: Option<Sha256>,
+    /// The revision that it had tried and failed at since: its files are there, and not proven.
+    pub failed: Option<u64>,
 }
 
 impl Store {
@@ -31,8 +30,7 @@ impl Store {
         self.place.check()?;
         let transaction = self.begin()?;
         for row in rows {
-            let json = serde_json::to_vec(row).map_err(|error| self.damaged(error))?;
-            let sealed = self.seal(row_id(&row.machine, row.at).as_bytes(), &json)?;
+            let sealed = self.seal_json(&row_id(&row.machine, row.at), row)?;
             self.connection
                 .prepare_cached("INSERT INTO proven (machine, at, sealed) VALUES (?1, ?2, ?3)")
                 .and_then(|mut insert| insert.execute(params![row.machine, row.at, sealed]))

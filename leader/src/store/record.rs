@@ -116,7 +116,7 @@ impl Store {
         Ok(())
     }
 
-    fn seal_json(&self, what: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn seal_json(&self, what: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
         let json = serde_json::to_vec(value).map_err(|error| self.damaged(error))?;
         self.seal(what.as_bytes(), &json)
     }

@@ -142,11 +142,7 @@ impl Store {
             let bundle = self.bundle_known(machine.clone(), held, &mut known)?;
             bundles.insert(machine, Arc::new(bundle));
         }
-        let mut source = Source::default();
-        for entry in self.list::<SourceEntry>(&head.source)? {
-            let bytes = self.content(&entry.sha256, &mut known)?;
-            source.files.insert(entry.name, SourceFile { bytes, sha256: entry.sha256, executable: entry.executable });
-        }
+        let source = self.source_known(&head, &mut known)?;
         let Head { created, author, message, release, rolled_back_to, .. } = head;
         Ok(Some(Revision { number, created, author, message, release, rolled_back_to, source, bundles }))
     }
@@ -316,6 +312,20 @@ impl Store {
             Ok(source)
         };
         Ok((only(&gone, &come)?, only(&come, &gone)?))
+    }
+
+    /// Everything that a revision was rendered from.
+    pub fn source(&self, head: &Head) -> Result<Source, StoreError> {
+        self.source_known(head, &mut Known::new())
+    }
+
+    fn source_known(&self, head: &Head, known: &mut Known) -> Result<Source, StoreError> {
+        let mut source = Source::default();
+        for entry in self.list::<SourceEntry>(&head.source)? {
+            let bytes = self.content(&entry.sha256, known)?;
+            source.files.insert(entry.name, SourceFile { bytes, sha256: entry.sha256, executable: entry.executable });
+        }
+        Ok(source)
     }
 
     /// `platform.yml` as it was in a revision.

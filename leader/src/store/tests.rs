@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::source::{Source, SourceFile};
-use lockstep_shared::api::State;
 use lockstep_shared::{Bundle, File as BundleFile, Name, SafePath, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt as _;
@@ -167,12 +166,12 @@ fn what_was_proven_is_found_by_time() {
     let row = |at, revision| Proven {
         machine: "core-1".into(),
         at,
-        revision,
-        digest: Sha256::of(b"x"),
-        state: State::Applied,
+        revision: Some(revision),
+        digest: Some(Sha256::of(b"x")),
+        failed: None,
     };
     store.put_proven(&[row(100, 1), row(200, 2), row(200, 3)]).unwrap();
-    let at = |time| store.proven_at("core-1", time).unwrap().map(|proven| proven.revision);
+    let at = |time| store.proven_at("core-1", time).unwrap().and_then(|proven| proven.revision);
     assert_eq!([at(99), at(100), at(199), at(200), at(900)], [None, Some(1), Some(1), Some(3), Some(3)]);
     assert_eq!(store.proven_at("core-2", 900).unwrap(), None);
 }
