@@ -113,6 +113,41 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what was published: when, by whom, why, and what it changed
+    History {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::HistoryOptions,
+    },
+    /// Show a revision, a machine's files in it, or what a machine ran at a time
+    Show {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::ShowOptions,
+    },
+    /// Show what differs between two revisions; exit 0 nothing, 2 something, 1 error
+    Diff {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::DiffOptions,
+    },
+    /// Publish the content of an old revision as a new one
+    Rollback {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::RollbackOptions,
+    },
+    /// Show who gave a setting its value, and the values before
+    Blame {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::BlameOptions,
+    },
     /// Print the completions of a shell
     Completions {
         /// The shell

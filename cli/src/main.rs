@@ -4,6 +4,7 @@
 mod arguments;
 mod command;
 mod exit;
+mod moment;
 mod service;
 mod socket;
 

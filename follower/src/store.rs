@@ -104,12 +104,10 @@ impl Store {
     ) -> Result<(Snapshot, PathBuf), StoreError> {
         let written_before = applied.is_some_and(|applied| !applied.files.is_empty());
         let data = DataFolder::open(&self.data_folder, written_before)?;
+        let written = applied.into_iter().flat_map(|applied| applied.files.keys().map(SafePath::as_str));
         let snapshot = match bundle {
             Some(bundle) => data.look(plan::paths(bundle, applied), &mut self.stamps)?,
-            None => {
-                let written = applied.into_iter().flat_map(|applied| applied.files.keys().map(SafePath::as_str));
-                data.look(written, &mut self.stamps)?
-            }
+            None => data.look(written, &mut self.stamps)?,
         };
         let path = data.path().to_owned();
         self.data = Some(data);

@@ -33,6 +33,7 @@ fn main() {
                 author: String::new(),
                 message: String::new(),
                 release: String::new(),
+                rolled_back_to: None,
                 source: Source::default(),
                 bundles,
             };

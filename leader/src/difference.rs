@@ -72,7 +72,7 @@ fn files(old: Option<&Bundle>, new: Option<&Bundle>, secrets: &[String]) -> Vec<
     changed.collect()
 }
 
-fn diff(path: &SafePath, old: Option<&File>, new: Option<&File>, secrets: &[String]) -> String {
+pub(crate) fn diff(path: &dyn std::fmt::Display, old: Option<&File>, new: Option<&File>, secrets: &[String]) -> String {
     let mut out = String::new();
     if let (Some(old), Some(new)) = (old, new) {
         for (what, before, after) in [
@@ -115,7 +115,7 @@ fn shown(value: Option<impl ToString>) -> String {
 
 /// The text without secrets' values. One of many lines is masked line by line,
 /// since templates may indent it.
-fn masked(text: &str, secrets: &[String]) -> String {
+pub(crate) fn masked(text: &str, secrets: &[String]) -> String {
     let mut text = text.to_owned();
     let lines = secrets.iter().flat_map(|secret| secret.lines()).map(str::trim).filter(|line| line.len() >= 4);
     for secret in secrets.iter().map(String::as_str).filter(|secret| secret.len() >= 4).chain(lines) {

@@ -1,5 +1,6 @@
 //! The running leader: what is published, and publishing.
 
+use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
 use crate::fault::Faults;
 use crate::fleet::Reports;
@@ -31,7 +32,9 @@ pub struct Leader {
     pub stop: watch::Receiver<bool>,
     /// Held long polls.
     pub waits: Waits,
-    press: Mutex<Press>,
+    /// What machines were proven to run, over time.
+    pub chronicle: Chronicle,
+    pub(crate) press: Mutex<Press>,
 }
 
 /// Why a leader doesn't run or doesn't publish.
@@ -49,6 +52,12 @@ pub enum LeaderError {
     /// The edited files. Nothing was published.
     #[error(transparent)]
     Faults(#[from] Faults),
+    /// A revision, machine, file or setting that isn't there.
+    #[error("{0}")]
+    Unknown(String),
+    /// What was asked for doesn't fit what is there now.
+    #[error("{0}")]
+    Conflict(String),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -96,6 +105,7 @@ impl Leader {
             published: watch::Sender::new(Arc::new(published)),
             stop,
             waits: Waits::default(),
+            chronicle: Chronicle::start(&config.state),
             press: Mutex::new(press),
             config,
         })

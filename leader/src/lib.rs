@@ -2,10 +2,13 @@
 //! release's templates, published as revisions and served to followers.
 //! `docs/architecture.md` has the picture; the files below are its rooms.
 
+pub mod blame;
+pub mod chronicle;
 pub mod config;
 pub mod difference;
 pub mod fault;
 pub mod fleet;
+pub mod history;
 pub mod http;
 pub mod leader;
 pub mod platform;
@@ -13,6 +16,7 @@ pub mod press;
 pub mod published;
 pub mod release;
 pub mod render;
+pub mod rollback;
 pub mod rollout;
 pub mod secrets;
 pub mod source;

@@ -16,9 +16,9 @@ use std::collections::BTreeSet;
 
 /// Publishes: one at a time, with or without a running leader around it.
 pub struct Press {
-    config: Config,
-    store: Store,
-    env: Vec<(String, String)>,
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) env: Vec<(String, String)>,
 }
 
 /// What a publication would change, or did.
@@ -119,6 +119,7 @@ impl Press {
             author: request.author.clone(),
             message: request.message.clone(),
             release: release.settings.release,
+            rolled_back_to: None,
             source,
             bundles,
         };

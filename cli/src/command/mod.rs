@@ -1,14 +1,27 @@
 //! One file a command; what several print stands in `show`.
 
+mod blame;
+mod diff;
+mod disk;
 mod follower;
+mod history;
 mod leader;
+mod lookback;
 mod notify;
 mod plan;
 mod publish;
 mod render;
+mod revision;
+mod rollback;
 mod show;
 mod status;
 mod validate;
+
+pub(crate) use blame::Options as BlameOptions;
+pub(crate) use diff::Options as DiffOptions;
+pub(crate) use history::Options as HistoryOptions;
+pub(crate) use revision::Options as ShowOptions;
+pub(crate) use rollback::Options as RollbackOptions;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::{Done, Failed};
@@ -31,6 +44,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         }
         Command::Notify { root, services, json } => wait_for(notify::run(&root.path(), services, json)),
         Command::Status { root, json } => wait_for(status::run(&root.path(), json)),
+        Command::History { root, options } => wait_for(history::run(&root.path(), options)),
+        Command::Show { root, options } => wait_for(revision::run(&root.path(), options)),
+        Command::Diff { root, options } => wait_for(diff::run(&root.path(), options)),
+        Command::Rollback { root, options } => wait_for(rollback::run(&root.path(), options)),
+        Command::Blame { root, options } => wait_for(blame::run(&root.path(), options)),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());

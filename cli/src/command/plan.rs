@@ -1,7 +1,7 @@
 //! `lockstep plan`: what publishing would change.
 
 use super::show::{Paint, changes};
-use super::{environment, leader_config, print, print_json, say};
+use super::{disk, environment, leader_config, print, print_json, say};
 use crate::exit::{Done, Failed};
 use crate::socket::Socket;
 use lockstep_leader::press::{Press, Publication};
@@ -9,16 +9,20 @@ use std::path::Path;
 
 pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let config = leader_config(root)?;
-    let publication: Publication = match Socket::find(&config)? {
+    let socket = Socket::find(&config)?;
+    let publication: Publication = match &socket {
         Some(socket) => socket.get("/admin/plan").await?,
-        None => Press::open(config, environment())?.plan()?,
+        None => Press::open(config.clone(), environment())?.plan()?,
     };
+    if !json {
+        disk::remind(&config, socket.as_ref()).await;
+    }
     if json {
         print_json(&publication)?;
     } else if publication.changes.is_empty() {
         say(&nothing(&publication));
     } else {
-        print(&changes(&publication, Paint::new()))?;
+        print(&changes(&publication.changes, Paint::new()))?;
     }
     Ok(if publication.changes.is_empty() && !publication.new { Done::Good } else { Done::Different })
 }

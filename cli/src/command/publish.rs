@@ -56,7 +56,7 @@ fn agreed(planned: &Publication, options: &Options, paint: Paint) -> Result<bool
         return Ok(true);
     }
     if !options.json {
-        print(&changes(planned, paint))?;
+        print(&changes(&planned.changes, paint))?;
     }
     if options.yes || !planned.new {
         return Ok(true);

@@ -2,7 +2,6 @@
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use lockstep_leader::difference::MachineChange;
-use lockstep_leader::press::Publication;
 use lockstep_shared::api::{Change, Fleet, Machine, Outcome, Push, State};
 use std::io::IsTerminal as _;
 
@@ -15,11 +14,11 @@ impl Paint {
         Self(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
     }
 
-    fn wrap(self, code: &str, text: &str) -> String {
+    pub(super) fn wrap(self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn diff_line(self, line: &str) -> String {
+    pub(super) fn diff_line(self, line: &str) -> String {
         match line.as_bytes().first() {
             Some(b'+') if !line.starts_with("+++") => self.wrap("32", line),
             Some(b'-') if !line.starts_with("---") => self.wrap("31", line),
@@ -30,20 +29,16 @@ impl Paint {
 }
 
 /// Every change, machines with the very same change together.
-pub(super) fn changes(publication: &Publication, paint: Paint) -> String {
+pub(super) fn changes(changes: &[MachineChange], paint: Paint) -> String {
     let mut out = String::new();
     let mut shown: Vec<&MachineChange> = Vec::new();
-    for change in &publication.changes {
+    for change in changes {
         if shown.iter().any(|other| other.files == change.files) {
             continue;
         }
         shown.push(change);
-        let same: Vec<&str> = publication
-            .changes
-            .iter()
-            .filter(|other| other.files == change.files)
-            .map(|other| other.machine.as_str())
-            .collect();
+        let same: Vec<&str> =
+            changes.iter().filter(|other| other.files == change.files).map(|other| other.machine.as_str()).collect();
         out.push_str(&paint.wrap("1", &format!("{} ({})", same.join(", "), change.role)));
         out.push('\n');
         // A new machine's whole tree would bury the rest: its names are enough.

@@ -1,7 +1,7 @@
 //! `lockstep status`: one screen.
 
 use super::show::{self, Paint};
-use super::{leader_config, print, print_json};
+use super::{disk, leader_config, print, print_json};
 use crate::exit::{Done, Failed};
 use crate::socket::Socket;
 use lockstep_shared::api::Fleet;
@@ -9,11 +9,13 @@ use std::path::Path;
 
 pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let config = leader_config(root)?;
-    let fleet: Fleet = Socket::needed(&config)?.get("/admin/fleet").await?;
+    let socket = Socket::needed(&config)?;
+    let fleet: Fleet = socket.get("/admin/fleet").await?;
     if json {
         print_json(&fleet)?;
     } else {
         print(&show::fleet(&fleet, lockstep_edge::clock::now(), Paint::new()))?;
+        disk::remind(&config, Some(&socket)).await;
     }
     Ok(Done::Good)
 }

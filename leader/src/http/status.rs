@@ -19,6 +19,7 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
         Ok(status) => {
             let machine = admitted.seal.keyid();
             tracing::debug!(machine, state = ?status.state, "report");
+            leader.chronicle.note(machine, &status);
             leader.reports.store(machine, status);
             let mut answer = Response::new(Full::<Bytes>::default());
             *answer.status_mut() = StatusCode::NO_CONTENT;

@@ -8,3 +8,15 @@ pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
+
+/// A time in Unix seconds as RFC 3339 has it, in UTC; the nearest that it can write.
+pub fn rfc3339(seconds: i64) -> String {
+    let bounds = jiff::Timestamp::MIN.as_second()..=jiff::Timestamp::MAX.as_second();
+    let seconds = seconds.clamp(*bounds.start(), *bounds.end());
+    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
+}
+
+/// The Unix seconds of a time as RFC 3339 has it.
+pub fn from_rfc3339(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}

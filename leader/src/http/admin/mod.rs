@@ -7,6 +7,8 @@ mod conf;
 mod fleet;
 mod publishing;
 mod refusal;
+mod revisions;
+mod rollback;
 
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
@@ -41,6 +43,15 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(publishing::plan))
         .routes(routes!(publishing::notify))
         .routes(routes!(fleet::fleet))
+        .routes(routes!(revisions::list))
+        .routes(routes!(revisions::show))
+        .routes(routes!(revisions::bundle))
+        .routes(routes!(revisions::file))
+        .routes(routes!(revisions::diff))
+        .routes(routes!(revisions::ran))
+        .routes(routes!(revisions::blame))
+        .routes(routes!(rollback::plan, rollback::rollback))
+        .routes(routes!(rollback::disk))
         .route("/conf", axum::routing::get(conf::conf))
         .route("/conf/{*path}", axum::routing::get(conf::conf))
 }

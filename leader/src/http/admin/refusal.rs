@@ -24,6 +24,13 @@ impl From<Problem> for Refusal {
 
 impl From<LeaderError> for Refusal {
     fn from(error: LeaderError) -> Self {
+        match &error {
+            LeaderError::Unknown(what) => return Self(Problem::new(404, "unknown", "There is no such thing", what)),
+            LeaderError::Conflict(what) => {
+                return Self(Problem::new(409, "conflict", "It doesn't fit what is there", what));
+            }
+            _ => {}
+        }
         let LeaderError::Faults(faults) = &error else {
             tracing::error!(%error, "a command failed");
             return Self(Problem::new(500, "internal", "The leader could not do it", error.to_string()));

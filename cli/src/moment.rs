@@ -1,0 +1,64 @@
+//! Times as people read and type them: in the zone of this machine, with its name.
+
+use crate::exit::{Failed, failed};
+use jiff::civil::{DateTime, Time};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _, Zoned};
+
+/// A time in RFC 3339 as `2026-11-21 14:03:09 CET`.
+pub(crate) fn local(time: &str) -> String {
+    time.parse::<Timestamp>().map_or_else(|_| time.to_owned(), |time| shown(time, TimeZone::system()))
+}
+
+fn shown(time: Timestamp, zone: TimeZone) -> String {
+    time.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// What a person typed, in Unix seconds: RFC 3339, or without an offset in the
+/// zone of this machine; a time of day alone is the last such moment.
+pub(crate) fn parse(text: &str) -> Result<i64, Failed> {
+    let now = Timestamp::from_second(lockstep_edge::clock::now()).unwrap_or_default();
+    read(text.trim(), &now.to_zoned(TimeZone::system())).map(|time| time.timestamp().as_second()).ok_or_else(|| {
+        failed(format!(
+            "{text:?} is no time: type 14:03, '2026-11-21 14:03', or with an offset 2026-11-21T14:03:00+01:00"
+        ))
+    })
+}
+
+fn read(text: &str, now: &Zoned) -> Option<Zoned> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time.to_zoned(now.time_zone().clone()));
+    }
+    if let Ok(time) = text.parse::<Time>() {
+        let today = now.date().to_datetime(time).to_zoned(now.time_zone().clone()).ok()?;
+        return if today > *now { today.checked_sub(1.day()).ok() } else { Some(today) };
+    }
+    text.parse::<DateTime>().ok()?.to_zoned(now.time_zone().clone()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_type_them() {
+        let zone = TimeZone::get("Europe/Paris").unwrap();
+        let now: Zoned = "2026-11-21T14:03:30+01:00[Europe/Paris]".parse().unwrap();
+        let read = |text: &str| read(text, &now).map(|time| time.timestamp().to_string());
+        for (text, meant) in [
+            ("2026-11-21T14:03:00Z", "2026-11-21T14:03:00Z"),
+            ("2026-11-21 14:03+01:00", "2026-11-21T13:03:00Z"),
+            ("2026-11-21 14:03", "2026-11-21T13:03:00Z"),
+            ("2026-07-01 14:03:09", "2026-07-01T12:03:09Z"),
+            ("14:03", "2026-11-21T13:03:00Z"),
+            ("14:04", "2026-11-20T13:04:00Z"),
+            ("2026-11-21", "2026-11-20T23:00:00Z"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(meant), "{text}");
+        }
+        for text in ["", "soon", "25:00", "2026-13-01 10:00", "12"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(shown("2026-11-21T13:03:09Z".parse().unwrap(), zone), "2026-11-21 14:03:09 CET");
+    }
+}
