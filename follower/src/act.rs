@@ -2,12 +2,12 @@
 //! An action that fails keeps only those from being done that depend on it.
 
 use crate::action::{Action, Verb};
+use crate::applied::Applied;
 use crate::compose::{Compose, ComposeError, Up};
 use crate::container::Container;
 use crate::docker::{Details, Engine, EngineError};
 use crate::plan::waves;
 use crate::prove::{Expected, Unproven, Upright, prove};
-use crate::state::Applied;
 use futures_util::future::{join, join_all};
 use futures_util::stream::Empty;
 use lockstep_shared::api::{self, Outcome};

@@ -4,6 +4,7 @@
 
 use crate::act::{Stage, pending};
 use crate::action::Action;
+use crate::applied::{Applied, Owed};
 use crate::board::Board;
 use crate::check::{self, CheckError};
 use crate::compose::{Compose, ComposeError};
@@ -12,10 +13,10 @@ use crate::docker::{Engine, EngineError};
 use crate::journal::Record;
 use crate::plan::{Inputs, Plan, PlanError, Wanted, plan};
 use crate::pull::{Leader, PullError, Pulled};
-use crate::state::{Applied, Owed};
 use crate::store::{Store, StoreError, WriteError};
 use crate::write::Contents;
 use futures_util::future::join;
+use lockstep_edge::clock;
 use lockstep_shared::Bundle;
 use lockstep_shared::api::{self, Apply, Outcome, Running};
 use std::collections::BTreeSet;
@@ -324,7 +325,8 @@ impl Applier {
 
     /// Writes what the plan says; whether a record was committed.
     async fn write(&mut self, id: &str, bundle: &Bundle, revision: u64, plan: &Plan) -> Result<bool, ApplyError> {
-        let written = Applied::written(id, bundle, revision, plan.services.clone(), self.applied.as_ref());
+        let written =
+            Applied::written(id, bundle, revision, plan.services.clone(), self.applied.as_ref(), clock::now());
         let record = Record {
             applied: written,
             steps: plan.steps.clone(),
@@ -361,7 +363,8 @@ impl Applier {
                 for (path, known) in self.applied.take().map(|applied| applied.files).unwrap_or_default() {
                     halfway.files.entry(path).or_insert(known);
                 }
-                halfway.settle(owed(&record.actions, false).chain(owed(&record.deferred, true)).collect());
+                halfway
+                    .settle(owed(&record.actions, false).chain(owed(&record.deferred, true)).collect(), clock::now());
                 self.applied = Some(halfway);
                 Err(error.into())
             }
@@ -459,7 +462,7 @@ impl Applier {
             failed.map(|(action, result)| (action.clone(), format!("{}: {}", result.service, result.detail))).collect();
         let (failed, told): (Vec<Action>, Vec<String>) = failures.into_iter().unzip();
         if let Some(applied) = &mut self.applied {
-            applied.settle(owed(&failed, false).chain(owed(deferred, true)).collect());
+            applied.settle(owed(&failed, false).chain(owed(deferred, true)).collect(), clock::now());
             let applied = applied.clone();
             self.on_disk(move |store| store.settle(&applied, committed)).await??;
         }

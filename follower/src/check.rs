@@ -1,8 +1,8 @@
 //! A role's checks: commands that must succeed on the staged files before
 //! anything is replaced. They see the whole tree as it would be, in a folder of its own.
 
+use crate::steps::Check;
 use lockstep_shared::{Bundle, SafePath};
-use serde::{Deserialize, Serialize};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,16 +14,6 @@ use tokio::process::Command;
 const LIMIT: Duration = Duration::from_secs(30);
 /// How many of its last lines are shown.
 const LAST_LINES: usize = 10;
-
-/// One check, as `role.yml` says it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    /// The changed file that it is about.
-    pub path: SafePath,
-    /// Program and arguments. `{file}` stands for the staged file, `{tree}` for
-    /// the staged tree; without either, the file is the last argument.
-    pub command: Vec<String>,
-}
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]

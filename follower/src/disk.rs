@@ -2,17 +2,14 @@
 //! with `openat2` so that no symlink, `..` or device is ever followed out of
 //! it. Looks, and says precisely what is in the way; changes nothing.
 
+use crate::snapshot::{Entry, Obstacle, Snapshot, is_staged};
 use crate::stamps::{self, Stamps};
 use lockstep_shared::{SafePath, Sha256};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-
-/// The end of every staged file's name.
-pub const STAGED: &str = ".lockstep-new";
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 /// Regular files are read only; a pipe that stands in a file's place must not block.
@@ -24,70 +21,6 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 pub struct DataFolder {
     fd: OwnedFd,
     path: PathBuf,
-}
-
-/// What stands at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    /// Nothing.
-    Absent,
-    /// A regular file.
-    File {
-        /// The hash of its bytes.
-        sha256: Sha256,
-        /// Its permission bits, set-id and sticky bits among them.
-        mode: u32,
-        /// Its user's number.
-        uid: u32,
-        /// Its group's number.
-        gid: u32,
-    },
-    /// A folder.
-    Folder,
-    /// Something that can be neither read nor replaced.
-    Blocked(Obstacle),
-}
-
-/// Something in the way of a path, and where.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Obstacle {
-    /// A symlink, at the path or above it.
-    #[error(
-        "{0:?} is a symlink: lockstep follows none; replace it by a real folder or file, or name its target as dataFolder"
-    )]
-    Symlink(String),
-    /// A file where a folder is needed.
-    #[error("{0:?} is a file where a folder is needed: move it away")]
-    NotAFolder(String),
-    /// A folder where a file is needed.
-    #[error(
-        "{0:?} is a folder where a file is needed (Docker makes such a folder when a mounted file was missing): if it is empty, rmdir it"
-    )]
-    NotAFile(String),
-    /// A device, pipe or socket.
-    #[error("{0:?} is neither a file nor a folder: move it away")]
-    Special(String),
-    /// A name that staged files have.
-    #[error("{0:?} has a name that lockstep keeps for its own staged files: rename it in the role")]
-    Reserved(String),
-}
-
-/// What stands at every path that an apply is concerned with.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    entries: BTreeMap<String, Entry>,
-}
-
-impl Snapshot {
-    /// What stands at `path`; what was not looked at counts as absent.
-    pub fn entry(&self, path: &str) -> &Entry {
-        self.entries.get(path).unwrap_or(&Entry::Absent)
-    }
-
-    /// Records what stands at a path.
-    pub fn set(&mut self, path: impl Into<String>, entry: Entry) {
-        self.entries.insert(path.into(), entry);
-    }
 }
 
 /// Why the disk can't be used.
@@ -191,9 +124,9 @@ impl DataFolder {
         let mut snapshot = Snapshot::default();
         let mut buffer = Vec::new();
         for path in paths {
-            if !snapshot.entries.contains_key(path) {
+            if !snapshot.has(path) {
                 let entry = self.entry(path, stamps, &mut buffer)?;
-                snapshot.entries.insert(path.to_owned(), entry);
+                snapshot.set(path, entry);
             }
         }
         Ok(snapshot)
@@ -311,11 +244,6 @@ impl DataFolder {
         }
         Ok(swept)
     }
-}
-
-/// Whether a name is that of a staged file.
-pub fn is_staged(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(STAGED)
 }
 
 #[cfg(test)]

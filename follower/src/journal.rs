@@ -6,8 +6,9 @@
 //! shorter; once all of them are durable elsewhere, the first is blanked.
 
 use crate::action::Action;
-use crate::state::Applied;
-use crate::write::{Contents, Steps};
+use crate::applied::Applied;
+use crate::steps::Steps;
+use crate::write::Contents;
 use lockstep_shared::Sha256;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -232,10 +233,10 @@ mod tests {
 
     fn record(revision: u64, content: &'static [u8]) -> (Record, &'static [u8]) {
         let file = BundleFile::plain(SafePath::new("a/x").unwrap(), content);
-        let steps = Steps { write: vec![crate::write::Write::of(&file, Change::Added)], ..Steps::default() };
+        let steps = Steps { write: vec![crate::steps::Write::of(&file, Change::Added)], ..Steps::default() };
         let name = |text: &str| Name::new(text).unwrap();
         let bundle = Bundle::new(name("core"), name("core-1"), None, vec![file]).unwrap();
-        let applied = Applied::written("id", &bundle, revision, BTreeMap::new(), None);
+        let applied = Applied::written("id", &bundle, revision, BTreeMap::new(), None, 1);
         (Record { applied, steps, actions: Vec::new(), deferred: Vec::new() }, content)
     }
 

@@ -1,25 +1,21 @@
 //! The follower: pulls the bundle that the leader has for this machine,
 //! plans, writes, acts on exactly the affected containers, proves, reports.
 //!
-//! Pure: `plan`, with what it is made from (`compose_file`, `container`,
-//! `action`). Everything else has effects, one kind in each file.
+//! What it decides is in the crate `plan`, pure; every file here has effects,
+//! one kind each.
 
 pub mod act;
-pub mod action;
 pub mod apply;
 pub mod board;
 mod check;
 pub mod compose;
-pub mod compose_file;
 pub mod config;
-pub mod container;
 pub mod disk;
 pub mod docker;
 pub mod error;
 pub mod follow;
 pub mod http;
 pub mod journal;
-pub mod plan;
 pub mod prove;
 pub mod pull;
 pub mod queue;
@@ -41,9 +37,10 @@ use crate::follow::Follow;
 use crate::http::Desk;
 use crate::pull::Leader;
 use crate::queue::Queue;
-use crate::state::Applied;
 use crate::store::Store;
 use lockstep_edge::{Client, Gate, server};
+use lockstep_plan::applied::Applied;
+use lockstep_plan::{self as plan, action, applied, container, snapshot, steps};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;

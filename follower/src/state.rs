@@ -1,151 +1,12 @@
 //! The follower's memory: `state/applied.json`, what it wrote and what it
 //! still owes, and the lock that keeps a second follower away from it.
 
-use crate::action::Action;
-use crate::disk::{Entry, Snapshot};
-use lockstep_edge::{clock, durable};
-use lockstep_shared::api::Running;
-use lockstep_shared::{Bundle, File, Mode, Name, OnChange, Owner, SafePath, Sha256};
+use crate::applied::{Applied, FORMAT};
+use lockstep_edge::durable;
 use rustix::fs::{FlockOperation, Mode as Permissions, OFlags};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-
-/// The form of `applied.json` that this version reads and writes.
-pub const FORMAT: u64 = 1;
-
-/// What the follower last wrote, and what of it is proven.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// [`FORMAT`].
-    pub format: u64,
-    /// The apply that wrote it.
-    pub apply: String,
-    /// The role it was for.
-    pub role: Name,
-    /// The revision it came with.
-    pub revision: u64,
-    /// The bundle's digest.
-    pub digest: Sha256,
-    /// When it was written, Unix seconds.
-    pub since: i64,
-    /// The compose file among `files`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compose: Option<SafePath>,
-    /// What was written: exactly these files may be removed later.
-    pub files: BTreeMap<SafePath, Known>,
-    /// The compose file's services, each with the hash of its definition.
-    #[serde(default)]
-    pub services: BTreeMap<String, Sha256>,
-    /// The last bundle that was also acted on and proven.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub running: Option<Running>,
-    /// Actions that are still to be done.
-    #[serde(default)]
-    pub owed: Vec<Owed>,
-}
-
-/// A file that was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
-    /// The hash of its bytes.
-    pub sha256: Sha256,
-    /// Its mode.
-    pub mode: Mode,
-    /// Its owner, where the role set one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Owner>,
-    /// What its removal means for a container, where the role said so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_change: Option<OnChange>,
-    /// The services it concerned, instead of those found by their mounts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub services: Vec<String>,
-    /// The containers it concerned, by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub containers: Vec<String>,
-}
-
-/// An action that is still to be done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owed {
-    /// The action.
-    pub action: Action,
-    /// It waits for the next notification, which names its service or none;
-    /// otherwise it failed and is tried again.
-    pub deferred: bool,
-}
-
-impl From<&File> for Known {
-    fn from(file: &File) -> Self {
-        Self {
-            sha256: file.sha256,
-            mode: file.mode,
-            owner: file.owner,
-            on_change: file.on_change.clone(),
-            services: file.services.clone(),
-            containers: file.containers.clone(),
-        }
-    }
-}
-
-impl Known {
-    /// Whether the disk still has it.
-    fn stands(&self, entry: &Entry) -> bool {
-        matches!(entry, Entry::File { sha256, mode, uid, gid }
-            if *sha256 == self.sha256
-                && *mode == self.mode.bits()
-                && self.owner.is_none_or(|owner| (owner.uid, owner.gid) == (*uid, *gid)))
-    }
-}
-
-impl Applied {
-    /// Whether a file that was written has been changed or removed since, by somebody else.
-    pub fn has_drifted(&self, disk: &Snapshot) -> bool {
-        self.files.iter().any(|(path, known)| !known.stands(disk.entry(path.as_str())))
-    }
-
-    /// Whether an action failed and is to be tried again.
-    pub fn owes(&self) -> bool {
-        self.owed.iter().any(|owed| !owed.deferred)
-    }
-
-    /// What is true once `bundle` is written: nothing of it proven yet.
-    pub fn written(
-        apply: &str,
-        bundle: &Bundle,
-        revision: u64,
-        services: BTreeMap<String, Sha256>,
-        before: Option<&Self>,
-    ) -> Self {
-        let managed = bundle.files.iter().filter(|file| !file.path.is_protected());
-        Self {
-            format: FORMAT,
-            apply: apply.to_owned(),
-            role: bundle.role.clone(),
-            revision,
-            digest: bundle.digest,
-            since: clock::now(),
-            compose: bundle.compose.clone(),
-            files: managed.map(|file| (file.path.clone(), Known::from(file))).collect(),
-            services,
-            running: before.and_then(|before| before.running.clone()),
-            owed: Vec::new(),
-        }
-    }
-
-    /// Records how acting ended: proven when nothing failed.
-    pub fn settle(&mut self, owed: Vec<Owed>) {
-        self.owed = owed;
-        if !self.owes() {
-            let same = self.running.as_ref().filter(|running| running.digest == self.digest);
-            let since = same.map_or_else(clock::now, |running| running.since);
-            self.running = Some(Running { revision: self.revision, digest: self.digest, since });
-        }
-    }
-}
 
 /// Why the state can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -261,12 +122,15 @@ fn parse(bytes: &[u8]) -> Result<Applied, String> {
 #[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
     use super::*;
-    use crate::action::Verb;
+    use crate::action::{Action, Verb};
+    use crate::applied::Owed;
+    use lockstep_shared::{Bundle, File, Name, SafePath};
+    use std::collections::BTreeMap;
 
     fn applied() -> Applied {
         let file = File::plain(SafePath::new("a/conf/x").unwrap(), b"x".as_slice());
         let bundle = Bundle::new(Name::new("core").unwrap(), Name::new("core-1").unwrap(), None, vec![file]).unwrap();
-        Applied::written("a1", &bundle, 7, BTreeMap::new(), None)
+        Applied::written("a1", &bundle, 7, BTreeMap::new(), None, 1)
     }
 
     fn owed(deferred: bool) -> Owed {
@@ -287,7 +151,7 @@ mod tests {
         let state = StateFolder::open(&folder.path().join("state")).unwrap();
         assert_eq!(state.load().unwrap(), None);
         let mut applied = applied();
-        applied.settle(vec![owed(true)]);
+        applied.settle(vec![owed(true)], 2);
         state.save(&applied).unwrap();
         assert_eq!(state.load().unwrap(), Some(applied));
     }
@@ -320,9 +184,9 @@ mod tests {
     #[test]
     fn running_is_what_was_proven_last() {
         let mut applied = applied();
-        applied.settle(vec![owed(false)]);
+        applied.settle(vec![owed(false)], 2);
         assert_eq!(applied.running, None);
-        applied.settle(vec![owed(true)]);
+        applied.settle(vec![owed(true)], 2);
         assert_eq!(applied.running.as_ref().map(|running| running.revision), Some(7));
     }
 }

@@ -1,12 +1,16 @@
 //! All blocking work on the disk, in the order that survives a crash: look,
 //! stage, commit, swap; later make durable and forget the journal.
 
-use crate::disk::{DataFolder, DiskError, Snapshot};
+use crate::applied::{Applied, Owed};
+use crate::disk::{DataFolder, DiskError};
 use crate::journal::{Found, Journal, JournalError, Record};
 use crate::plan;
+use crate::snapshot::Snapshot;
 use crate::stamps::Stamps;
-use crate::state::{Applied, Owed, StateError, StateFolder};
-use crate::write::{Contents, Steps, Touched, Write, redo, stage};
+use crate::state::{StateError, StateFolder};
+use crate::steps::{Steps, Write};
+use crate::write::{Contents, Touched, redo, stage};
+use lockstep_edge::clock;
 use lockstep_shared::{Bundle, SafePath};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -176,7 +180,7 @@ fn recovered(last: &Found) -> Applied {
     let owed = |deferred| move |action: &crate::action::Action| Owed { action: action.clone(), deferred };
     let later = last.record.deferred.iter().map(owed(true));
     let due = last.record.actions.iter().filter(|_| !last.proven).map(owed(false));
-    applied.settle(due.chain(later).collect());
+    applied.settle(due.chain(later).collect(), clock::now());
     applied
 }
 

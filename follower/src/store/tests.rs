@@ -32,7 +32,7 @@ fn record(bundle: &Bundle, revision: u64, before: Option<&Applied>) -> (Record, 
         remove: gone.filter(|path| bundle.file(path.as_str()).is_none()).cloned().collect(),
         folders: Vec::new(),
     };
-    let applied = Applied::written("id", bundle, revision, BTreeMap::new(), before);
+    let applied = Applied::written("id", bundle, revision, BTreeMap::new(), before, 1);
     let contents = bundle.files.iter().map(|file| (file.path.clone(), file.content.clone())).collect();
     (Record { applied, steps, actions: vec![restart("web")], deferred: vec![restart("db")] }, contents)
 }
@@ -81,7 +81,7 @@ fn after_a_crash_files_are_new_and_actions_are_owed() {
     let owed: Vec<_> = applied.owed.iter().map(|owed| (owed.action.service.as_str(), owed.deferred)).collect();
     assert_eq!(owed, [("web", false), ("db", true)]);
     // Once acted on and made durable, nothing is left to redo.
-    applied.settle(Vec::new());
+    applied.settle(Vec::new(), 2);
     store.settle(&applied, true).unwrap();
     store.checkpoint(&applied).unwrap();
     drop(store);
@@ -98,7 +98,7 @@ fn what_was_proven_before_the_crash_is_not_done_again() {
         let (mut store, _) = machine.start();
         let (mut first, contents) = record(&one, 1, None);
         store.write(&first, &contents).unwrap();
-        first.applied.settle(vec![Owed { action: restart("db"), deferred: true }]);
+        first.applied.settle(vec![Owed { action: restart("db"), deferred: true }], 2);
         store.settle(&first.applied, true).unwrap();
     }
     // Not made durable, so a power failure may have torn it: the journal knows better.

@@ -1,4 +1,6 @@
 use super::*;
+use lockstep_shared::api::Change;
+use lockstep_shared::{File as BundleFile, Mode};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 

@@ -1,22 +1,27 @@
 //! What an apply will do, as a value: from the bundle, what was applied
-//! before, what is on the disk and what the containers mount. Pure: `lockstep
-//! plan` shows exactly the value that the apply executes.
+//! before, what is on the disk and what the containers mount. Pure, and one
+//! for both: the leader shows beforehand what the follower will execute.
 
+pub mod action;
 mod actions;
+pub mod applied;
 mod compose;
+pub mod compose_file;
+pub mod container;
 mod files;
 mod order;
 mod show;
+pub mod snapshot;
+pub mod steps;
 
 pub use order::waves;
 
 use crate::action::Action;
-use crate::check::Check;
-use crate::compose_file::{self, BadCompose, ComposeFile};
+use crate::applied::Applied;
+use crate::compose_file::{BadCompose, ComposeFile};
 use crate::container::Container;
-use crate::disk::{Obstacle, Snapshot};
-use crate::state::Applied;
-use crate::write::Steps;
+use crate::snapshot::{Obstacle, Snapshot};
+use crate::steps::{Check, Steps};
 use lockstep_shared::api::{Change, FileChange, LeftAlone};
 use lockstep_shared::{Bundle, Name, SafePath, Sha256};
 use serde::{Deserialize, Serialize};

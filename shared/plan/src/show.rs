@@ -1,7 +1,7 @@
 //! The plan as a person reads it.
 
 use super::{Plan, waves};
-use crate::write::How;
+use crate::steps::How;
 use lockstep_shared::api::Change;
 use std::fmt;
 

@@ -6,7 +6,7 @@ use super::{Changed, Inputs, Plan, order};
 use crate::action::{Action, Verb};
 use crate::compose_file::ComposeFile;
 use crate::container::Container;
-use crate::write::How;
+use crate::steps::How;
 use lockstep_shared::api::{Change, LeftAlone};
 use lockstep_shared::{OnChange, SafePath};
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ struct Planning<'p, 'a> {
 }
 
 /// Fills the plan's actions, and decides which files are written in place.
-pub(super) fn plan<'a>(
+pub(crate) fn plan<'a>(
     inputs: Inputs<'a>,
     containers: &'a [Container],
     compose: &'a ComposeFile,
@@ -364,7 +364,7 @@ fn said(changed: &Changed<'_>) -> String {
 }
 
 /// The first few of a list, and how many more there are.
-pub(super) fn some_of(names: &[&str]) -> String {
+pub(crate) fn some_of(names: &[&str]) -> String {
     const SHOWN: usize = 3;
     match names.len() {
         0..=4 => names.join(", "),

@@ -1,9 +1,9 @@
 use super::*;
 use crate::action::Verb;
+use crate::applied::Owed;
 use crate::container::Mount;
-use crate::disk::Entry;
-use crate::state::Owed;
-use crate::write::How;
+use crate::snapshot::Entry;
+use crate::steps::How;
 use lockstep_shared::{File, Mode, OnChange, Owner};
 
 /// A machine: what was applied, what is on its disk, what runs on it.
@@ -63,7 +63,7 @@ impl Machine {
         }
         let compose = bundle.compose_file().map(|file| compose_file::read(&file.content).unwrap()).unwrap_or_default();
         let services = compose.services.iter().map(|(name, service)| (name.clone(), service.definition)).collect();
-        machine.applied = Some(Applied::written("before", &bundle, 1, services, None));
+        machine.applied = Some(Applied::written("before", &bundle, 1, services, None, 0));
         machine
     }
 

@@ -16,7 +16,7 @@ pub(super) struct Composed<'a> {
 }
 
 /// What compose has to do. Notes on services that left the compose file go into the plan.
-pub(super) fn plan<'a>(
+pub(crate) fn plan<'a>(
     inputs: Inputs<'a>,
     containers: &[Container],
     compose: &'a ComposeFile,

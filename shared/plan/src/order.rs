@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Fills each action's `depends_on`: the services among `actions` that it
 /// needs, directly or through others.
-pub(super) fn depend(actions: &mut [Action], containers: &[Container], compose: &ComposeFile) {
+pub(crate) fn depend(actions: &mut [Action], containers: &[Container], compose: &ComposeFile) {
     let mut needs: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for container in containers {
         needs.entry(&container.service).or_default().extend(container.depends_on.iter().map(String::as_str));

@@ -1,14 +1,14 @@
 //! Which files are written and removed, and what is in the way.
 
 use super::{Changed, Inputs, Plan, PlanError};
-use crate::check::Check;
-use crate::disk::{Entry, Obstacle, is_staged};
-use crate::write::Write;
+use crate::snapshot::{Entry, Obstacle, is_staged};
+use crate::steps::Check;
+use crate::steps::Write;
 use lockstep_shared::api::Change;
 use lockstep_shared::{File, SafePath};
 
 /// Fills `plan.steps`; the files that change.
-pub(super) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<Vec<Changed<'a>>, PlanError> {
+pub(crate) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<Vec<Changed<'a>>, PlanError> {
     let mut changed = Vec::new();
     let mut obstacles = Vec::new();
     for file in &inputs.bundle.files {

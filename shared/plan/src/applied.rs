@@ -1,0 +1,143 @@
+//! What a follower last wrote, and what of it is proven: the past that a plan starts from.
+
+use crate::action::Action;
+use crate::snapshot::{Entry, Snapshot};
+use lockstep_shared::api::Running;
+use lockstep_shared::{Bundle, File, Mode, Name, OnChange, Owner, SafePath, Sha256};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The form of `applied.json` that this version reads and writes.
+pub const FORMAT: u64 = 1;
+
+/// What the follower last wrote, and what of it is proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// [`FORMAT`].
+    pub format: u64,
+    /// The apply that wrote it.
+    pub apply: String,
+    /// The role it was for.
+    pub role: Name,
+    /// The revision it came with.
+    pub revision: u64,
+    /// The bundle's digest.
+    pub digest: Sha256,
+    /// When it was written, Unix seconds.
+    pub since: i64,
+    /// The compose file among `files`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<SafePath>,
+    /// What was written: exactly these files may be removed later.
+    pub files: BTreeMap<SafePath, Known>,
+    /// The compose file's services, each with the hash of its definition.
+    #[serde(default)]
+    pub services: BTreeMap<String, Sha256>,
+    /// The last bundle that was also acted on and proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Running>,
+    /// Actions that are still to be done.
+    #[serde(default)]
+    pub owed: Vec<Owed>,
+}
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The hash of its bytes.
+    pub sha256: Sha256,
+    /// Its mode.
+    pub mode: Mode,
+    /// Its owner, where the role set one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// What its removal means for a container, where the role said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_change: Option<OnChange>,
+    /// The services it concerned, instead of those found by their mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
+    /// The containers it concerned, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
+}
+
+/// An action that is still to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// The action.
+    pub action: Action,
+    /// It waits for the next notification, which names its service or none;
+    /// otherwise it failed and is tried again.
+    pub deferred: bool,
+}
+
+impl From<&File> for Known {
+    fn from(file: &File) -> Self {
+        Self {
+            sha256: file.sha256,
+            mode: file.mode,
+            owner: file.owner,
+            on_change: file.on_change.clone(),
+            services: file.services.clone(),
+            containers: file.containers.clone(),
+        }
+    }
+}
+
+impl Known {
+    /// Whether the disk still has it.
+    fn stands(&self, entry: &Entry) -> bool {
+        matches!(entry, Entry::File { sha256, mode, uid, gid }
+            if *sha256 == self.sha256
+                && *mode == self.mode.bits()
+                && self.owner.is_none_or(|owner| (owner.uid, owner.gid) == (*uid, *gid)))
+    }
+}
+
+impl Applied {
+    /// Whether a file that was written has been changed or removed since, by somebody else.
+    pub fn has_drifted(&self, disk: &Snapshot) -> bool {
+        self.files.iter().any(|(path, known)| !known.stands(disk.entry(path.as_str())))
+    }
+
+    /// Whether an action failed and is to be tried again.
+    pub fn owes(&self) -> bool {
+        self.owed.iter().any(|owed| !owed.deferred)
+    }
+
+    /// What is true once `bundle` is written, at the time `now`: nothing of it proven yet.
+    pub fn written(
+        apply: &str,
+        bundle: &Bundle,
+        revision: u64,
+        services: BTreeMap<String, Sha256>,
+        before: Option<&Self>,
+        now: i64,
+    ) -> Self {
+        let managed = bundle.files.iter().filter(|file| !file.path.is_protected());
+        Self {
+            format: FORMAT,
+            apply: apply.to_owned(),
+            role: bundle.role.clone(),
+            revision,
+            digest: bundle.digest,
+            since: now,
+            compose: bundle.compose.clone(),
+            files: managed.map(|file| (file.path.clone(), Known::from(file))).collect(),
+            services,
+            running: before.and_then(|before| before.running.clone()),
+            owed: Vec::new(),
+        }
+    }
+
+    /// Records how acting ended, at the time `now`: proven when nothing failed.
+    pub fn settle(&mut self, owed: Vec<Owed>, now: i64) {
+        self.owed = owed;
+        if !self.owes() {
+            let same = self.running.as_ref().filter(|running| running.digest == self.digest);
+            let since = same.map_or(now, |running| running.since);
+            self.running = Some(Running { revision: self.revision, digest: self.digest, since });
+        }
+    }
+}
