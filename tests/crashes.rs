@@ -104,10 +104,10 @@ fn a_full_disk_changes_nothing_and_is_told() {
 }
 
 /// A tmpfs of its own size, unmounted when dropped.
-struct Mount<'p>(&'p std::path::Path);
+pub(crate) struct Mount<'p>(&'p std::path::Path);
 
 impl<'p> Mount<'p> {
-    fn new(path: &'p std::path::Path, size: &str) -> Self {
+    pub(crate) fn new(path: &'p std::path::Path, size: &str) -> Self {
         let options = format!("size={size}");
         let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).status().unwrap();
         assert!(status.success(), "mounting a tmpfs needs root: run the tests as root");

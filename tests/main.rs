@@ -11,5 +11,6 @@ mod crashes;
 mod files;
 mod harness;
 mod independent;
+mod revisions;
 mod scripts;
 mod templates;

@@ -148,6 +148,20 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: crate::command::BlameOptions,
     },
+    /// Write everything of this leader to one file; it may run meanwhile
+    Backup {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::BackupOptions,
+    },
+    /// Put a backup in place
+    Restore {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::RestoreOptions,
+    },
     /// Print the completions of a shell
     Completions {
         /// The shell

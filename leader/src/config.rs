@@ -153,6 +153,16 @@ impl Config {
         Ok(keys)
     }
 
+    /// The home.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The files that followers' keys are in, where they have files of their own.
+    pub fn key_files(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.followers.values().filter_map(|follower| follower.key_file.as_ref().map(|file| self.root.join(file)))
+    }
+
     /// The unix socket on which commands reach the running leader.
     pub fn socket(&self) -> PathBuf {
         self.state.join("leader.sock")

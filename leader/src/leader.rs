@@ -118,12 +118,19 @@ impl Leader {
 
     /// Publishes what is on disk. Blocks while it renders and writes.
     pub fn publish(&self, request: &Request) -> Result<Publication, LeaderError> {
-        let (published, publication) = self.press.lock().unwrap_or_else(PoisonError::into_inner).publish(request)?;
+        let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
+        let (published, publication) = press.publish(request)?;
         if publication.new {
-            let before = self.published();
-            self.published.send_replace(Arc::new(published.after(&before)));
+            self.serve(published);
         }
         Ok(publication)
+    }
+
+    /// Serves what was just stored. The press has to be held until then: of two
+    /// publications the later stored one is served.
+    pub(crate) fn serve(&self, published: Published) {
+        let before = self.published();
+        self.published.send_replace(Arc::new(published.after(&before)));
     }
 
     /// What publishing would change. Blocks while it renders.

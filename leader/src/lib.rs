@@ -2,6 +2,7 @@
 //! release's templates, published as revisions and served to followers.
 //! `docs/architecture.md` has the picture; the files below are its rooms.
 
+pub mod backup;
 pub mod blame;
 pub mod chronicle;
 pub mod config;

@@ -246,9 +246,10 @@ impl Press {
 impl Leader {
     /// Goes back, and serves it. Blocks while it reads and writes.
     pub fn rollback(&self, request: &Request) -> Result<Rollback, LeaderError> {
-        let (published, rollback) = self.press.lock().unwrap_or_else(PoisonError::into_inner).rollback(request)?;
+        let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
+        let (published, rollback) = press.rollback(request)?;
         if rollback.new {
-            self.published.send_replace(Arc::new(published));
+            self.serve(published);
         }
         Ok(rollback)
     }

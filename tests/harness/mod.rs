@@ -143,6 +143,12 @@ impl Platform {
         drop(self.leader.take());
     }
 
+    /// Asks the leader to stop and waits until it has.
+    pub(crate) fn stop_leader(&mut self) {
+        let (code, log) = self.leader.take().expect("a leader runs").stop();
+        assert_eq!(code, Some(0), "{log}");
+    }
+
     /// A follower's configuration; `docker` is its section, or null.
     pub(crate) fn write_follower_config(&self, name: &str, leader_url: &str, docker: &Value) {
         let config = json!({

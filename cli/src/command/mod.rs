@@ -1,5 +1,6 @@
 //! One file a command; what several print stands in `show`.
 
+mod backup;
 mod blame;
 mod diff;
 mod disk;
@@ -17,6 +18,7 @@ mod show;
 mod status;
 mod validate;
 
+pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use history::Options as HistoryOptions;
@@ -49,6 +51,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Diff { root, options } => wait_for(diff::run(&root.path(), options)),
         Command::Rollback { root, options } => wait_for(rollback::run(&root.path(), options)),
         Command::Blame { root, options } => wait_for(blame::run(&root.path(), options)),
+        Command::Backup { root, options } => backup::save(&root.path(), &options),
+        Command::Restore { root, options } => backup::restore(&root.path(), options),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());
