@@ -18,10 +18,13 @@ pub struct Platform {
     unread: bool,
 }
 
+/// A value as it is written in the file.
 #[derive(Debug, Clone)]
-struct Given {
-    value: Node,
-    at: (usize, usize),
+pub struct Given {
+    /// The value, its references as typed.
+    pub value: Node,
+    /// Where its name stands.
+    pub at: (usize, usize),
 }
 
 /// Every setting's value for one machine; `None` where an optional one is unset.
@@ -76,6 +79,32 @@ impl Platform {
         (platform, faults)
     }
 
+    /// What the file says of a setting: for the platform, or for one machine.
+    pub fn written(&self, name: &str, machine: Option<&str>) -> Option<&Given> {
+        match machine {
+            None => self.settings.get(name),
+            Some(machine) => self.machines.get(machine)?.get(name),
+        }
+    }
+
+    /// The machines that override a setting.
+    pub fn overriders<'p>(&'p self, name: &'p str) -> impl Iterator<Item = (&'p str, &'p Given)> {
+        self.machines.iter().filter_map(move |(machine, values)| Some((machine.as_str(), values.get(name)?)))
+    }
+
+    /// What is wrong with values that are given, for the platform and for
+    /// every machine that has its own. What is missing isn't told.
+    pub fn wrong(&self, settings: &Settings) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let views = std::iter::once("").chain(self.machines.keys().map(String::as_str));
+        for fault in views.flat_map(|machine| self.resolve_given(settings, machine).1) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        faults
+    }
+
     /// Whether a machine has values of its own.
     pub fn overrides(&self, machine: &str) -> bool {
         self.machines.get(machine).is_some_and(|values| !values.is_empty())
@@ -85,6 +114,20 @@ impl Platform {
     /// defaults, references followed, schemas checked. `secrets` are kept
     /// apart: no reference reaches them.
     pub fn resolve(&self, settings: &Settings, machine: &str) -> (Values, Vec<Fault>) {
+        let (values, mut faults, missing) = self.resolve_given(settings, machine);
+        if !missing.is_empty() && !self.unread {
+            faults.push(missing_settings(&missing));
+        }
+        (values, faults)
+    }
+
+    /// The same, and apart the required ones that have no value.
+    #[allow(clippy::type_complexity)]
+    fn resolve_given<'s>(
+        &self,
+        settings: &'s Settings,
+        machine: &str,
+    ) -> (Values, Vec<Fault>, Vec<(&'s String, &'s Setting)>) {
         let mut resolver = Resolver {
             settings,
             layers: [self.machines.get(machine), Some(&self.settings)],
@@ -106,11 +149,7 @@ impl Platform {
                 Err(()) => {}
             }
         }
-        let mut faults = resolver.faults;
-        if !missing.is_empty() && !self.unread {
-            faults.push(missing_settings(&missing));
-        }
-        (values, faults)
+        (values, resolver.faults, missing)
     }
 }
 
@@ -286,7 +325,8 @@ impl Resolver<'_> {
                 },
             }
         }
-        Ok(if plain { typed(&out, schema) } else { Value::String(out) })
+        // What references make together is never nothing.
+        Ok(if plain && !resolve(&out).is_null() { typed(&out, schema) } else { Value::String(out) })
     }
 
     fn reference(&mut self, other: &str, name: &str, fault: &dyn Fn(String) -> Fault) -> Result<Value, ()> {
@@ -314,7 +354,7 @@ impl Resolver<'_> {
 
 /// A plain scalar with the type its schema asks for: what was typed stays text
 /// where text is wanted (`1.10`, `010`, `true`).
-fn typed(text: &str, schema: &Value) -> Value {
+pub(super) fn typed(text: &str, schema: &Value) -> Value {
     let value = resolve(text);
     let wants = |kind: &str| match &schema["type"] {
         Value::String(one) => one == kind,

@@ -1,6 +1,9 @@
-//! The one file that knows the YAML parser: YAML 1.2 text to nodes that keep
+//! The only place that knows the YAML parser: YAML 1.2 text to nodes that keep
 //! each scalar's spelling and place. Duplicate keys, tags, aliases that grow
 //! without bound and deep nesting are errors.
+
+pub mod layout;
+pub mod spell;
 
 use crate::fault::Fault;
 use saphyr_parser::{Event, Parser, ScalarStyle};
@@ -47,6 +50,29 @@ pub struct Key {
 }
 
 impl Node {
+    /// A text, whatever it looks like.
+    pub fn text_of(text: &str) -> Self {
+        Self { kind: Kind::Scalar { text: text.to_owned(), plain: false }, at: (0, 0) }
+    }
+
+    /// Whether two nodes say the same, wherever they stand: spelling and order
+    /// count, quotes only where they change what a scalar is.
+    pub fn same(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Scalar { text, plain }, Kind::Scalar { text: other, plain: other_plain }) => {
+                text == other && (plain == other_plain || resolve(text).is_string())
+            }
+            (Kind::List(items), Kind::List(others)) => {
+                items.len() == others.len() && items.iter().zip(others).all(|(a, b)| a.same(b))
+            }
+            (Kind::Map(entries), Kind::Map(others)) => {
+                entries.len() == others.len()
+                    && entries.iter().zip(others).all(|((key, a), (other, b))| key.text == other.text && a.same(b))
+            }
+            _ => false,
+        }
+    }
+
     /// The entries of a mapping.
     pub fn map(&self) -> Option<&[(Key, Node)]> {
         if let Kind::Map(entries) = &self.kind { Some(entries) } else { None }
