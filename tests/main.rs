@@ -12,4 +12,5 @@ mod files;
 mod harness;
 mod independent;
 mod scripts;
+mod settings;
 mod templates;

@@ -148,6 +148,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: crate::command::BlameOptions,
     },
+    /// Look at settings, and edit them in platform.yml
+    Settings {
+        #[command(subcommand)]
+        command: crate::command::settings::Settings,
+    },
     /// Print the completions of a shell
     Completions {
         /// The shell

@@ -5,6 +5,7 @@
 pub mod blame;
 pub mod chronicle;
 pub mod config;
+pub mod desk;
 pub mod difference;
 pub mod fault;
 pub mod fleet;
@@ -19,9 +20,11 @@ pub mod render;
 pub mod rollback;
 pub mod rollout;
 pub mod secrets;
+pub mod snippet;
 pub mod source;
 pub mod store;
 pub mod templates;
+pub mod uses;
 pub mod who;
 pub mod yaml;
 

@@ -13,6 +13,7 @@ mod publish;
 mod render;
 mod revision;
 mod rollback;
+pub(crate) mod settings;
 mod show;
 mod status;
 mod validate;
@@ -49,6 +50,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Diff { root, options } => wait_for(diff::run(&root.path(), options)),
         Command::Rollback { root, options } => wait_for(rollback::run(&root.path(), options)),
         Command::Blame { root, options } => wait_for(blame::run(&root.path(), options)),
+        Command::Settings { command } => wait_for(settings::run(command)),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());

@@ -55,14 +55,19 @@ impl Draft {
     /// Removes the value at a path of keys, if it is there, with its whole lines.
     pub fn remove(&mut self, path: &[&str]) -> Result<(), Fault> {
         let (Some((last, above)), Some(_)) = (path.split_last(), self.get(path)) else { return Ok(()) };
-        let wanted = changed(self.tree()?, above, &mut |node, flow| {
-            if let Kind::Map(entries) = &mut node.kind {
-                entries.retain(|(key, _)| key.text != *last);
-                if entries.is_empty() && !flow {
-                    node.kind = Kind::Scalar { text: String::new(), plain: true };
+        let wanted = changed(
+            self.tree()?,
+            above,
+            &mut |node, flow| {
+                if let Kind::Map(entries) = &mut node.kind {
+                    entries.retain(|(key, _)| key.text != *last);
+                    if entries.is_empty() && !flow {
+                        node.kind = Kind::Scalar { text: String::new(), plain: true };
+                    }
                 }
-            }
-        }, &self.flow_of(above)?);
+            },
+            self.flow_of(above)?,
+        );
         let parent = self.place(above)?;
         let entry = self.entry(&parent, last)?;
         if parent.entries.len() == 1 && parent.anchored {
@@ -103,13 +108,18 @@ impl Draft {
         if matches!(entry.key.shape, Shape::Alias) || entry.key.anchored {
             return Err(self.by_hand(entry.key.start, "an anchor or alias stands for this key"));
         }
-        let wanted = changed(self.tree()?, above, &mut |node, _| {
-            if let Kind::Map(entries) = &mut node.kind {
-                for (key, _) in entries.iter_mut().filter(|(key, _)| key.text == *last) {
-                    name.clone_into(&mut key.text);
+        let wanted = changed(
+            self.tree()?,
+            above,
+            &mut |node, _| {
+                if let Kind::Map(entries) = &mut node.kind {
+                    for (key, _) in entries.iter_mut().filter(|(key, _)| key.text == *last) {
+                        name.clone_into(&mut key.text);
+                    }
                 }
-            }
-        }, &false);
+            },
+            false,
+        );
         let spelt = spell::key(name).ok_or_else(|| self.by_hand(entry.key.start, "no spelling says this key"))?;
         let text = splice(&self.text, entry.key.start, entry.key.end, &spelt);
         self.settle(text, &wanted, entry.key.start)
@@ -140,10 +150,13 @@ impl Draft {
             let there = if path.is_empty() { self.root()? } else { self.place(&path).ok() };
             match there {
                 // `settings: {}` makes room for lines; within other braces it stays as it is.
-                Some(part) if self.is_room(&part) && self.stands_in_block(&path) => {
-                    value = Node { at: value.at, kind: Kind::Map(vec![(Key { text: name.to_owned(), at: value.at }, value)]) };
+                Some(part) if Self::is_room(&part) && self.stands_in_block(&path) => {
+                    value = Node {
+                        at: value.at,
+                        kind: Kind::Map(vec![(Key { text: name.to_owned(), at: value.at }, value)]),
+                    };
                 }
-                Some(part) if self.is_room(&part) && path.is_empty() => break (None, name),
+                Some(part) if Self::is_room(&part) && path.is_empty() => break (None, name),
                 Some(part) if matches!(part.shape, Shape::BlockMap | Shape::FlowMap) => break (Some(part), name),
                 Some(part) if part.shape == Shape::Alias => {
                     return Err(self.by_hand(part.start, "an alias stands where the value has to go"));
@@ -156,7 +169,7 @@ impl Draft {
                 }
             }
         };
-        let wanted = changed(self.tree()?, &path, &mut |node, _| put_entry(node, name, &value), &false);
+        let wanted = changed(self.tree()?, &path, &mut |node, _| put_entry(node, name, &value), false);
         let (text, at) = self.with(parent.as_ref(), name, &value, true)?;
         // Blank lines below could become part of a text that stands on lines of its own.
         let texts = if self.clone().settle(text.clone(), &wanted, at).is_ok() {
@@ -185,7 +198,7 @@ impl Draft {
         Ok((text.ok_or_else(|| self.by_hand(at, "no spelling in YAML says this value"))?, at))
     }
 
-    fn is_room(&self, part: &Part) -> bool {
+    fn is_room(part: &Part) -> bool {
         part.shape == Shape::FlowMap && part.entries.is_empty() && !part.anchored
     }
 
@@ -204,7 +217,7 @@ impl Draft {
         let newline = self.newline();
         let lines = lines.join(newline);
         // `~`, `null` and `{}` stand for nothing and make room.
-        if let Some(part) = root.filter(|part| part.shape == Shape::Plain || self.is_room(part)) {
+        if let Some(part) = root.filter(|part| part.shape == Shape::Plain || Self::is_room(part)) {
             return Some(splice(&self.text, part.start, part.end, &lines));
         }
         let mut text = self.text.clone();
@@ -272,7 +285,8 @@ impl Draft {
         // What makes room on the key's line, and what on the lines below it.
         let (head, below) = match old.shape {
             Shape::BlockScalar => {
-                let header = header(text, colon).ok_or_else(|| self.by_hand(old.start, "its first line can't be read"))?;
+                let header =
+                    header(text, colon).ok_or_else(|| self.by_hand(old.start, "its first line can't be read"))?;
                 let stop = line_end(text, header);
                 (header, Some((stop, old.end.max(stop))))
             }
@@ -361,7 +375,9 @@ impl Draft {
     fn place(&self, path: &[&str]) -> Result<Part, Fault> {
         let mut part = self.root()?;
         for key in path {
-            part = part.and_then(|part| part.entries.into_iter().find(|entry| entry.name == *key)).map(|entry| entry.value);
+            part = part
+                .and_then(|part| part.entries.into_iter().find(|entry| entry.name == *key))
+                .map(|entry| entry.value);
         }
         part.ok_or_else(|| {
             let at = path.first().and_then(|top| {
@@ -373,7 +389,10 @@ impl Draft {
     }
 
     fn entry(&self, parent: &Part, name: &str) -> Result<Entry, Fault> {
-        parent.entry(name).cloned().ok_or_else(|| self.by_hand(parent.start, &format!("{name} stands here by an alias")))
+        parent
+            .entry(name)
+            .cloned()
+            .ok_or_else(|| self.by_hand(parent.start, &format!("{name} stands here by an alias")))
     }
 
     fn flow_of(&self, path: &[&str]) -> Result<bool, Fault> {
@@ -411,7 +430,7 @@ impl Draft {
 }
 
 /// The tree with the node at a path changed.
-fn changed(mut root: Node, path: &[&str], change: &mut dyn FnMut(&mut Node, bool), flow: &bool) -> Node {
+fn changed(mut root: Node, path: &[&str], change: &mut dyn FnMut(&mut Node, bool), flow: bool) -> Node {
     let mut node = &mut root;
     for key in path {
         let Kind::Map(entries) = &mut node.kind else { return root };
@@ -419,7 +438,7 @@ fn changed(mut root: Node, path: &[&str], change: &mut dyn FnMut(&mut Node, bool
         let Kind::Map(entries) = &mut node.kind else { return root };
         node = &mut entries[at].1;
     }
-    change(node, *flow);
+    change(node, flow);
     root
 }
 
@@ -486,14 +505,12 @@ fn without_in_flow(text: &str, parent: &Part, entry: &Entry) -> String {
     if let Some(next) = parent.entries.get(at + 1) {
         return splice(text, entry.key.start, next.key.start, "");
     }
-    match at.checked_sub(1).and_then(|before| parent.entries.get(before)) {
-        Some(before) => splice(text, end(before), end(entry), ""),
-        None => {
-            let rest = &text[end(entry)..parent.end];
-            let comma = if rest.trim_start().starts_with(',') { rest.find(',').map_or(0, |at| at + 1) } else { 0 };
-            splice(text, entry.key.start, end(entry) + comma, "")
-        }
+    if let Some(before) = at.checked_sub(1).and_then(|before| parent.entries.get(before)) {
+        return splice(text, end(before), end(entry), "");
     }
+    let rest = &text[end(entry)..parent.end];
+    let comma = if rest.trim_start().starts_with(',') { rest.find(',').map_or(0, |at| at + 1) } else { 0 };
+    splice(text, entry.key.start, end(entry) + comma, "")
 }
 
 fn with_in_flow(text: &str, parent: &Part, name: &str, value: &Node) -> Option<String> {

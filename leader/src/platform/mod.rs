@@ -2,9 +2,12 @@
 //! this platform and its machines give them.
 
 pub mod edit;
+pub mod editor;
+pub mod formats;
 pub mod references;
 pub mod schema;
 pub mod values;
+pub mod wording;
 pub mod words;
 
 pub use schema::{Scope, Setting, Settings};

@@ -1,6 +1,7 @@
 //! `platform.yml`: what this platform says differently from the release, and
 //! from it every setting's value for every machine.
 
+use super::formats::misfit;
 use super::references::{Piece, pieces};
 use super::schema::{self, Setting, Settings};
 use crate::fault::{Fault, nearest};
@@ -77,6 +78,11 @@ impl Platform {
             }
         }
         (platform, faults)
+    }
+
+    /// Whether the file could not be read as a whole.
+    pub fn is_unread(&self) -> bool {
+        self.unread
     }
 
     /// What the file says of a setting: for the platform, or for one machine.
@@ -237,11 +243,11 @@ impl Resolver<'_> {
             (None, None) => return Ok(None),
         };
         let node = node.clone();
-        let place = move |what: String| Fault::new(file, what).at(at).about(name);
         if let Some(start) = self.path.iter().position(|known| known == name) {
             let mut cycle = self.path[start..].to_vec();
             cycle.push(name.to_owned());
-            self.faults.push(place(format!("the references go round in a circle: {}", cycle.join(" -> "))));
+            let what = format!("the references go round in a circle: {}", cycle.join(" -> "));
+            self.faults.push(Fault::new(file, what).at(at).about(name));
             return Err(());
         }
         self.path.push(name.to_owned());
@@ -251,12 +257,16 @@ impl Resolver<'_> {
         if value.is_null() && setting.optional {
             return Ok(None);
         }
-        let wrong = setting.validator.iter_errors(&value).map(|error| {
-            let inside = error.instance_path().to_string();
-            let inside = if inside.is_empty() { String::new() } else { format!(" at {inside}") };
-            format!("{name}{inside}: {error}{}", hint(&setting.schema, &value))
-        });
-        let wrong: Vec<Fault> = wrong.map(place).collect();
+        let wrong: Vec<Fault> = setting
+            .validator
+            .iter_errors(&value)
+            .map(|error| {
+                let path = error.instance_path().to_string();
+                let (place, inside) = within(&node, &path);
+                let what = format!("{name}{inside}: {}", misfit(&error, &setting.schema, false));
+                Fault::new(file, what).at(place.unwrap_or(at)).about(name)
+            })
+            .collect();
         if !wrong.is_empty() {
             self.faults.extend(wrong);
             return Err(());
@@ -371,19 +381,39 @@ pub(super) fn typed(text: &str, schema: &Value) -> Value {
         _ => false,
     };
     let as_text = || Value::String(text.to_owned());
+    // `010` and `.5` are numbers only where a number is asked for.
+    if value.is_string()
+        && (wants("number") || wants("integer"))
+        && !wants("string")
+        && let Some(number) = yaml::number(text)
+    {
+        return Value::Number(serde_json::Number::from_string_unchecked(number));
+    }
     if (!kept && wants("string")) || (!listed(&value) && listed(&as_text())) { as_text() } else { value }
 }
 
-fn hint(schema: &Value, value: &Value) -> String {
-    let wants = schema["type"].as_str().unwrap_or_default();
-    match (wants, value) {
-        ("integer" | "number", Value::String(text)) if resolve(text).is_number() => {
-            format!("; write {text} without quotes")
+/// The place of what a JSON pointer names within a value, as far as the file
+/// itself has it, and the pointer in words.
+fn within(node: &Node, pointer: &str) -> (Option<(usize, usize)>, String) {
+    let mut here = Some(node);
+    let mut place = Some(node.at);
+    let mut words = String::new();
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        here = match here.map(|node| &node.kind) {
+            Some(Kind::Map(entries)) => entries.iter().find(|(key, _)| key.text == step).map(|(_, value)| value),
+            Some(Kind::List(items)) => step.parse().ok().and_then(|at: usize| items.get(at)),
+            _ => None,
+        };
+        place = here.map(|node| node.at).or(place);
+        match step.parse::<usize>() {
+            Ok(at) => words.push_str(&format!("[{at}]")),
+            Err(_) => words.push_str(&format!(".{step}")),
         }
-        ("boolean", Value::String(_)) => "; write true or false, without quotes".to_owned(),
-        ("array", Value::String(_) | Value::Number(_)) => "; write it as a list, one '- item' a line".to_owned(),
-        _ => String::new(),
     }
+    // What is empty has no place of its own.
+    let empty = node.text() == Some("");
+    (place.filter(|_| !empty), words)
 }
 
 #[cfg(test)]

@@ -22,7 +22,11 @@ pub fn read(words: &str, schema: &Value) -> Result<Node, String> {
     }
     match yaml::parse("value", words) {
         // `a #b` is a word and a comment in YAML, and here just words.
-        Ok(Node { kind: Kind::Scalar { text: read, plain: true }, .. }) if read != words.trim() => Ok(text(words, schema)),
+        Ok(Node { kind: Kind::Scalar { text: read, plain: true }, .. }) if read != words.trim() => {
+            Ok(text(words, schema))
+        }
+        // `note: see below` is a sentence, unless only a mapping will do.
+        Ok(Node { kind: Kind::Map(_), .. }) if may(schema, "string") && is_sentence(words) => Ok(text(words, schema)),
         Ok(node) => Ok(node),
         Err(_) if may(schema, "string") && !words.trim_start().starts_with(['[', '{']) => Ok(text(words, schema)),
         Err(fault) => Err(format!(
@@ -69,6 +73,11 @@ fn only_text(schema: &Value) -> bool {
     }
 }
 
+/// One line without brackets.
+fn is_sentence(words: &str) -> bool {
+    !words.trim().contains('\n') && !words.trim_start().starts_with(['[', '{'])
+}
+
 fn may(schema: &Value, wanted: &str) -> bool {
     match &schema["type"] {
         Value::String(kind) => kind == wanted,
@@ -112,6 +121,9 @@ mod tests {
         assert_eq!(said("[a, 1.10]", &any), r#"["a",1.10]"#);
         assert_eq!(said("- a\n- b: 1", &any), r#"["a",{"b":1}]"#);
         assert_eq!(said("a #b", &any), r#""a #b""#);
+        assert_eq!(said("a: b #c", &any), r#""a: b #c""#);
+        assert_eq!(said("a: b\nc: d", &any), r#"{"a":"b","c":"d"}"#);
+        assert_eq!(said("a: b", &json!({"type": "object"})), r#"{"a":"b"}"#);
         assert_eq!(said("99999999999999999999", &json!({"type": "integer"})), "99999999999999999999");
         assert_eq!(said("{\"a\": \"1\"}", &json!({"additionalProperties": {"type": "string"}})), r#"{"a":1}"#);
         assert!(said("[a", &json!({"type": "array"})).contains("write a list"));

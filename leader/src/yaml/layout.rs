@@ -245,16 +245,7 @@ mod tests {
         let text = "\u{feff}ä: 1 # c\r\nb:   x y  \r\nc:\r\nd: 'it''s'  # z\r\n\"e\": \"q\\\"\" # z\r\nf: {a: [1], b , c: } # q\r\ng:\r\n  - a # x\r\n  -\r\n  # c\r\nh: a\r\n  b # c\r\n";
         assert_eq!(
             values(text),
-            [
-                "1",
-                "x y",
-                "",
-                "'it''s'",
-                "\"q\\\"\"",
-                "{a: [1], b , c: }",
-                "- a # x\r\n  -",
-                "a\r\n  b"
-            ]
+            ["1", "x y", "", "'it''s'", "\"q\\\"\"", "{a: [1], b , c: }", "- a # x\r\n  -", "a\r\n  b"]
         );
         let text = "a: |  # hd\n  text\n  # no\n\n# com\nb: >-\n\n    a\n  # c\nc: |+\n  x\n\nd: !!str 5 # t\ne: &x 1\nf: *x # y\n";
         assert_eq!(values(text), ["text\n  # no", "a", "x\n", "!!str 5", "&x 1", "*x"]);

@@ -3,7 +3,7 @@
 //! it counts.
 
 use super::layout::Shape;
-use super::{Kind, Node, resolve};
+use super::{Kind, Node, is_word};
 
 /// How a value is written after its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ enum Around {
 pub fn block(node: &Node, like: Option<Shape>, literals: bool) -> Option<Spelling> {
     match &node.kind {
         Kind::Scalar { text, plain } => {
-            if let Some(lines) = literal(text).filter(|_| literals && !plain) {
+            if let Some(lines) = literal(text).filter(|_| literals && (!plain || is_word(text))) {
                 return Some(lines);
             }
             scalar(text, *plain, Around::Block, like).map(Spelling::Inline)
@@ -105,7 +105,7 @@ pub fn key(name: &str) -> Option<String> {
 /// A scalar on one line. One that is `plain` has to stay without quotes where
 /// they would change what it means; one that isn't must not become a number.
 fn scalar(text: &str, plain: bool, around: Around, like: Option<Shape>) -> Option<String> {
-    let untyped = resolve(text).is_string();
+    let untyped = is_word(text);
     if text.contains(is_odd) {
         return Some(double(text)).filter(|way| survives(way, text, plain, around));
     }
@@ -143,7 +143,7 @@ fn survives(way: &str, text: &str, plain: bool, around: Around) -> bool {
 }
 
 fn same_scalar(kind: &Kind, text: &str, plain: bool) -> bool {
-    matches!(kind, Kind::Scalar { text: read, plain: now } if read == text && (*now == plain || resolve(text).is_string()))
+    matches!(kind, Kind::Scalar { text: read, plain: now } if read == text && (*now == plain || is_word(text)))
 }
 
 /// What an editor doesn't show, so that only an escape can say it.
@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn collections_become_lines() {
-        let node = super::super::parse("", "a: [1.10, \"x\", {b: {c: [], d: null}, e: \"1\"}, [y, [z]], \"k\\nl\"]\n").unwrap();
+        let node = super::super::parse("", "a: [1.10, \"x\", {b: {c: [], d: null}, e: \"1\"}, [y, [z]], \"k\\nl\"]\n")
+            .unwrap();
         let Some(Spelling::Below(_, lines)) = block(node.get("a").unwrap(), None, true) else { panic!() };
         insta::assert_snapshot!(lines.join("\n"), @r"
         - 1.10
