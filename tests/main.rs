@@ -13,4 +13,5 @@ mod harness;
 mod independent;
 mod revisions;
 mod scripts;
+mod settings;
 mod templates;

@@ -162,6 +162,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: crate::command::RestoreOptions,
     },
+    /// Look at settings, and edit them in platform.yml
+    Settings {
+        #[command(subcommand)]
+        command: crate::command::settings::Settings,
+    },
     /// Print the completions of a shell
     Completions {
         /// The shell

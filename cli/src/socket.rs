@@ -57,6 +57,14 @@ impl Socket {
         self.send(self.http.post(format!("http://leader{target}")).json(body)).await
     }
 
+    pub(crate) async fn put<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> Result<T, Failed> {
+        self.send(self.http.put(format!("http://leader{target}")).json(body)).await
+    }
+
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failed> {
+        self.send(self.http.delete(format!("http://leader{target}"))).await
+    }
+
     async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Failed> {
         let broken = |error: reqwest::Error| failed(format!("the leader did not answer: {}", innermost(&error)));
         let answer = request.send().await.map_err(broken)?;
@@ -73,4 +81,9 @@ impl Socket {
             |problem| failed(problem.detail),
         ))
     }
+}
+
+/// A text as one segment of a path, or one value of a query.
+pub(crate) fn escaped(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

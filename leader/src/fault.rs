@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// One mistake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Fault {
     /// The file, relative to the leader's root.
     pub file: String,
@@ -20,12 +20,15 @@ pub struct Fault {
     pub setting: Option<String>,
     /// What is wrong, why, and what would be right. Never a secret's value.
     pub what: String,
+    /// The line of the file with a caret under the column. Never a secret's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snippet: Option<String>,
 }
 
 impl Fault {
     /// A mistake somewhere in a file.
     pub fn new(file: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { file: file.into(), line: None, column: None, setting: None, what: what.into() }
+        Self { file: file.into(), line: None, column: None, setting: None, what: what.into(), snippet: None }
     }
 
     /// At a line and column, both from 1.
@@ -52,7 +55,11 @@ impl fmt::Display for Fault {
         if let Some(column) = self.column {
             write!(f, ":{column}")?;
         }
-        write!(f, ": {}", self.what)
+        write!(f, ": {}", self.what)?;
+        for line in self.snippet.iter().flat_map(|snippet| snippet.lines()) {
+            write!(f, "\n  {line}")?;
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::fault::{Fault, Faults};
 use crate::platform::{Platform, Settings, schema};
 use crate::render::{self, Common, Machine};
 use crate::secrets::Secrets;
+use crate::snippet;
 use crate::source::{PLATFORM, Source};
 use crate::store::StoreError;
 use crate::templates::Templates;
@@ -23,6 +24,8 @@ pub struct Release {
     /// The roles.
     pub templates: Templates,
     faults: Vec<Fault>,
+    /// What it was read from, for the lines that faults show.
+    source: Source,
 }
 
 /// Why nothing was rendered.
@@ -77,7 +80,7 @@ impl Release {
             );
             faults.push(Fault::new(crate::config::FILE, what));
         }
-        Self { settings, platform, templates, faults }
+        Self { settings, platform, templates, faults, source: source.clone() }
     }
 
     /// Renders every machine in `wanted`; `all` are those that templates see.
@@ -124,7 +127,10 @@ impl Release {
                 Err(wrong) => add(wrong),
             }
         }
-        Faults(faults).check()?;
-        Ok(bundles)
+        if faults.is_empty() {
+            return Ok(bundles);
+        }
+        snippet::show(&mut faults, |file| self.source.text(file).ok().flatten().map(str::to_owned), &self.settings);
+        Err(Faults(faults).into())
     }
 }

@@ -2,6 +2,7 @@
 //! the operating system's randomness. Only rendering sees them.
 
 use crate::fault::Fault;
+use crate::platform::formats::misfit as misfit_words;
 use crate::platform::values::SecretValues;
 use crate::platform::{Scope, Setting, Settings, schema};
 use crate::store::{Store, StoreError};
@@ -101,7 +102,9 @@ impl<'s> Secrets<'s> {
 
 /// A value that doesn't fit its schema, told without the value.
 fn misfit(name: &str, setting: &Setting, value: &str) -> Option<Fault> {
-    let error = setting.validator.iter_errors(&Value::String(value.to_owned())).next()?.masked().to_string();
+    let value = Value::String(value.to_owned());
+    let error = setting.validator.iter_errors(&value).next()?;
+    let error = misfit_words(&error, &setting.schema, true);
     Some(
         Fault::new(schema::FILE, format!("the secret {name} does not fit its schema: {error}"))
             .at(setting.at)

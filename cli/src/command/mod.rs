@@ -14,6 +14,7 @@ mod publish;
 mod render;
 mod revision;
 mod rollback;
+pub(crate) mod settings;
 mod show;
 mod status;
 mod validate;
@@ -53,6 +54,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Blame { root, options } => wait_for(blame::run(&root.path(), options)),
         Command::Backup { root, options } => backup::save(&root.path(), &options),
         Command::Restore { root, options } => backup::restore(&root.path(), options),
+        Command::Settings { command } => wait_for(settings::run(command)),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());

@@ -1,9 +1,14 @@
 //! What a platform says: the settings a release knows, and the values that
 //! this platform and its machines give them.
 
+pub mod edit;
+pub mod editor;
+pub mod formats;
 pub mod references;
 pub mod schema;
 pub mod values;
+pub mod wording;
+pub mod words;
 
 pub use schema::{Scope, Setting, Settings};
-pub use values::Platform;
+pub use values::{Given, Platform};

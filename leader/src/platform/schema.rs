@@ -1,5 +1,6 @@
 //! `templates/settings.yml`: every setting of a release, with its JSON Schema.
 
+use super::formats;
 use crate::fault::{Fault, nearest};
 use crate::yaml::{self, Node};
 use indexmap::IndexMap;
@@ -15,6 +16,24 @@ pub struct Settings {
     pub release: String,
     /// The settings by name, in the order they were written.
     pub by_name: IndexMap<String, Setting>,
+    /// Names described as secrets, also where the description is wrong.
+    secrets: std::collections::BTreeSet<String>,
+}
+
+impl Settings {
+    /// Whether a value under this name is not to be shown: a secret's, or one
+    /// whose name is most likely a misspelt secret's. Without any setting
+    /// known, every value.
+    pub fn hides(&self, name: &str) -> bool {
+        if self.secrets.contains(name) {
+            return true;
+        }
+        if self.by_name.contains_key(name) {
+            return false;
+        }
+        (self.by_name.is_empty() && self.secrets.is_empty())
+            || !nearest(name, self.secrets.iter().map(String::as_str)).is_empty()
+    }
 }
 
 /// One setting.
@@ -103,6 +122,9 @@ pub fn read(text: &str) -> (Settings, Vec<Fault>) {
                 faults.push(Fault::new(FILE, what).at(name.at).about(&name.text));
                 continue;
             }
+            if body.get("secret").is_some_and(|secret| secret.bool() != Some(false)) {
+                settings.secrets.insert(name.text.clone());
+            }
             match setting(name, body, title, &mut faults) {
                 Ok(setting) => {
                     settings.by_name.insert(name.text.clone(), setting);
@@ -136,8 +158,8 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
     known_keys(body, &["title", "description", "schema", "default", "optional", "overridable", "secret"], faults);
     let schema_node = body.get("schema");
     let schema = schema_node.map_or(Value::Object(serde_json::Map::new()), Node::to_json);
-    let validator = jsonschema::options().should_validate_formats(true).build(&schema).map_err(|error| {
-        Fault::new(FILE, format!("the schema of {} is not a JSON Schema: {error}", name.text))
+    let validator = formats::validator(&schema).map_err(|error| {
+        Fault::new(FILE, format!("the schema of {} is not right: {error}", name.text))
             .at(schema_node.map_or(name.at, |node| node.at))
     })?;
     let flag = |key: &str| match body.get(key) {

@@ -1,6 +1,7 @@
 //! `platform.yml`: what this platform says differently from the release, and
 //! from it every setting's value for every machine.
 
+use super::formats::misfit;
 use super::references::{Piece, pieces};
 use super::schema::{self, Setting, Settings};
 use crate::fault::{Fault, nearest};
@@ -18,10 +19,13 @@ pub struct Platform {
     unread: bool,
 }
 
+/// A value as it is written in the file.
 #[derive(Debug, Clone)]
-struct Given {
-    value: Node,
-    at: (usize, usize),
+pub struct Given {
+    /// The value, its references as typed.
+    pub value: Node,
+    /// Where its name stands.
+    pub at: (usize, usize),
 }
 
 /// Every setting's value for one machine; `None` where an optional one is unset.
@@ -76,6 +80,37 @@ impl Platform {
         (platform, faults)
     }
 
+    /// Whether the file could not be read as a whole.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// What the file says of a setting: for the platform, or for one machine.
+    pub fn written(&self, name: &str, machine: Option<&str>) -> Option<&Given> {
+        match machine {
+            None => self.settings.get(name),
+            Some(machine) => self.machines.get(machine)?.get(name),
+        }
+    }
+
+    /// The machines that override a setting.
+    pub fn overriders<'p>(&'p self, name: &'p str) -> impl Iterator<Item = (&'p str, &'p Given)> {
+        self.machines.iter().filter_map(move |(machine, values)| Some((machine.as_str(), values.get(name)?)))
+    }
+
+    /// What is wrong with values that are given, for the platform and for
+    /// every machine that has its own. What is missing isn't told.
+    pub fn wrong(&self, settings: &Settings) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let views = std::iter::once("").chain(self.machines.keys().map(String::as_str));
+        for fault in views.flat_map(|machine| self.resolve_given(settings, machine).1) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        faults
+    }
+
     /// Whether a machine has values of its own.
     pub fn overrides(&self, machine: &str) -> bool {
         self.machines.get(machine).is_some_and(|values| !values.is_empty())
@@ -85,6 +120,20 @@ impl Platform {
     /// defaults, references followed, schemas checked. `secrets` are kept
     /// apart: no reference reaches them.
     pub fn resolve(&self, settings: &Settings, machine: &str) -> (Values, Vec<Fault>) {
+        let (values, mut faults, missing) = self.resolve_given(settings, machine);
+        if !missing.is_empty() && !self.unread {
+            faults.push(missing_settings(&missing));
+        }
+        (values, faults)
+    }
+
+    /// The same, and apart the required ones that have no value.
+    #[allow(clippy::type_complexity)]
+    fn resolve_given<'s>(
+        &self,
+        settings: &'s Settings,
+        machine: &str,
+    ) -> (Values, Vec<Fault>, Vec<(&'s String, &'s Setting)>) {
         let mut resolver = Resolver {
             settings,
             layers: [self.machines.get(machine), Some(&self.settings)],
@@ -106,11 +155,7 @@ impl Platform {
                 Err(()) => {}
             }
         }
-        let mut faults = resolver.faults;
-        if !missing.is_empty() && !self.unread {
-            faults.push(missing_settings(&missing));
-        }
-        (values, faults)
+        (values, resolver.faults, missing)
     }
 }
 
@@ -198,11 +243,11 @@ impl Resolver<'_> {
             (None, None) => return Ok(None),
         };
         let node = node.clone();
-        let place = move |what: String| Fault::new(file, what).at(at).about(name);
         if let Some(start) = self.path.iter().position(|known| known == name) {
             let mut cycle = self.path[start..].to_vec();
             cycle.push(name.to_owned());
-            self.faults.push(place(format!("the references go round in a circle: {}", cycle.join(" -> "))));
+            let what = format!("the references go round in a circle: {}", cycle.join(" -> "));
+            self.faults.push(Fault::new(file, what).at(at).about(name));
             return Err(());
         }
         self.path.push(name.to_owned());
@@ -212,12 +257,16 @@ impl Resolver<'_> {
         if value.is_null() && setting.optional {
             return Ok(None);
         }
-        let wrong = setting.validator.iter_errors(&value).map(|error| {
-            let inside = error.instance_path().to_string();
-            let inside = if inside.is_empty() { String::new() } else { format!(" at {inside}") };
-            format!("{name}{inside}: {error}{}", hint(&setting.schema, &value))
-        });
-        let wrong: Vec<Fault> = wrong.map(place).collect();
+        let wrong: Vec<Fault> = setting
+            .validator
+            .iter_errors(&value)
+            .map(|error| {
+                let path = error.instance_path().to_string();
+                let (place, inside) = within(&node, &path);
+                let what = format!("{name}{inside}: {}", misfit(&error, &setting.schema, false));
+                Fault::new(file, what).at(place.unwrap_or(at)).about(name)
+            })
+            .collect();
         if !wrong.is_empty() {
             self.faults.extend(wrong);
             return Err(());
@@ -286,7 +335,8 @@ impl Resolver<'_> {
                 },
             }
         }
-        Ok(if plain { typed(&out, schema) } else { Value::String(out) })
+        // What references make together is never nothing.
+        Ok(if plain && !resolve(&out).is_null() { typed(&out, schema) } else { Value::String(out) })
     }
 
     fn reference(&mut self, other: &str, name: &str, fault: &dyn Fn(String) -> Fault) -> Result<Value, ()> {
@@ -314,7 +364,7 @@ impl Resolver<'_> {
 
 /// A plain scalar with the type its schema asks for: what was typed stays text
 /// where text is wanted (`1.10`, `010`, `true`).
-fn typed(text: &str, schema: &Value) -> Value {
+pub(super) fn typed(text: &str, schema: &Value) -> Value {
     let value = resolve(text);
     let wants = |kind: &str| match &schema["type"] {
         Value::String(one) => one == kind,
@@ -331,19 +381,39 @@ fn typed(text: &str, schema: &Value) -> Value {
         _ => false,
     };
     let as_text = || Value::String(text.to_owned());
+    // `010` and `.5` are numbers only where a number is asked for.
+    if value.is_string()
+        && (wants("number") || wants("integer"))
+        && !wants("string")
+        && let Some(number) = yaml::number(text)
+    {
+        return Value::Number(serde_json::Number::from_string_unchecked(number));
+    }
     if (!kept && wants("string")) || (!listed(&value) && listed(&as_text())) { as_text() } else { value }
 }
 
-fn hint(schema: &Value, value: &Value) -> String {
-    let wants = schema["type"].as_str().unwrap_or_default();
-    match (wants, value) {
-        ("integer" | "number", Value::String(text)) if resolve(text).is_number() => {
-            format!("; write {text} without quotes")
+/// The place of what a JSON pointer names within a value, as far as the file
+/// itself has it, and the pointer in words.
+fn within(node: &Node, pointer: &str) -> (Option<(usize, usize)>, String) {
+    let mut here = Some(node);
+    let mut place = Some(node.at);
+    let mut words = String::new();
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        here = match here.map(|node| &node.kind) {
+            Some(Kind::Map(entries)) => entries.iter().find(|(key, _)| key.text == step).map(|(_, value)| value),
+            Some(Kind::List(items)) => step.parse().ok().and_then(|at: usize| items.get(at)),
+            _ => None,
+        };
+        place = here.map(|node| node.at).or(place);
+        match step.parse::<usize>() {
+            Ok(at) => words.push_str(&format!("[{at}]")),
+            Err(_) => words.push_str(&format!(".{step}")),
         }
-        ("boolean", Value::String(_)) => "; write true or false, without quotes".to_owned(),
-        ("array", Value::String(_) | Value::Number(_)) => "; write it as a list, one '- item' a line".to_owned(),
-        _ => String::new(),
     }
+    // What is empty has no place of its own.
+    let empty = node.text() == Some("");
+    (place.filter(|_| !empty), words)
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
 //! Replacing a small file so that a crash leaves the old or the new one.
 
 use rustix::fs::{Mode, OFlags};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path`: a temporary file in the same folder, fsync,
 /// rename, fsync of the folder. `mode` holds from the first moment.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or_else(|| io::Error::other("the path names no file"))?.to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{:08x}.tmp", u32::from_le_bytes(crate::random::bytes())));
+    let (folder, temporary) = beside(path)?;
     let written = write_new(&temporary, bytes, mode).and_then(|()| std::fs::rename(&temporary, path));
     if let Err(error) = written {
         let _ = std::fs::remove_file(&temporary);
@@ -20,9 +19,53 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_folder(folder)
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+/// The same for a file that is somebody's: it keeps owner, group and mode of
+/// `like`. `still` is asked right before the rename; where it says no, nothing
+/// is replaced and the answer is `false`.
+pub fn replace_if(
+    path: &Path,
+    bytes: &[u8],
+    like: &Metadata,
+    still: impl FnOnce() -> io::Result<bool>,
+) -> io::Result<bool> {
+    let (folder, temporary) = beside(path)?;
+    let write = || {
+        let mut file = create(&temporary, 0o600)?;
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
+            std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()))?;
+        }
+        rustix::fs::fchmod(file.as_fd(), Mode::from_raw_mode(like.mode() & 0o7777))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        let good = still()?;
+        if good {
+            std::fs::rename(&temporary, path)?;
+        }
+        Ok(good)
+    };
+    let done = write();
+    if !matches!(done, Ok(true)) {
+        let _ = std::fs::remove_file(&temporary);
+        return done;
+    }
+    sync_folder(folder).map(|()| true)
+}
+
+/// The folder of a file, and a new name in it.
+fn beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or_else(|| io::Error::other("the path names no file"))?.to_string_lossy();
+    Ok((folder, folder.join(format!(".{name}.{:08x}.tmp", u32::from_le_bytes(crate::random::bytes())))))
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<File> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(mode))?);
+    Ok(File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(mode))?))
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = create(path, mode)?;
     rustix::fs::fchmod(file.as_fd(), Mode::from_raw_mode(mode))?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -51,6 +94,12 @@ mod tests {
         super::replace(&path, b"one", 0o600).unwrap();
         super::replace(&path, b"two", 0o640).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        let like = path.metadata().unwrap();
+        assert!(super::replace_if(&path, b"three", &like, || Ok(true)).unwrap());
+        assert!(!super::replace_if(&path, b"four", &like, || Ok(false)).unwrap());
+        assert!(super::replace_if(&path, b"five", &like, || Err(std::io::Error::other("no"))).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(super::replace(&folder.path().join("no/such"), b"", 0o600).is_err());

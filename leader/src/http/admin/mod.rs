@@ -9,6 +9,7 @@ mod publishing;
 mod refusal;
 mod revisions;
 mod rollback;
+mod settings;
 
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
@@ -52,6 +53,13 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(revisions::blame))
         .routes(routes!(rollback::plan, rollback::rollback))
         .routes(routes!(rollback::disk))
+        .routes(routes!(settings::list))
+        .routes(routes!(settings::get, settings::put, settings::unset))
+        .routes(routes!(settings::machines))
+        .routes(routes!(settings::uses))
+        .routes(routes!(settings::unused))
+        .routes(routes!(settings::files))
+        .routes(routes!(settings::schema))
         .route("/conf", axum::routing::get(conf::conf))
         .route("/conf/{*path}", axum::routing::get(conf::conf))
 }

@@ -1,6 +1,9 @@
-//! The one file that knows the YAML parser: YAML 1.2 text to nodes that keep
+//! The only place that knows the YAML parser: YAML 1.2 text to nodes that keep
 //! each scalar's spelling and place. Duplicate keys, tags, aliases that grow
 //! without bound and deep nesting are errors.
+
+pub mod layout;
+pub mod spell;
 
 use crate::fault::Fault;
 use saphyr_parser::{Event, Parser, ScalarStyle};
@@ -47,6 +50,29 @@ pub struct Key {
 }
 
 impl Node {
+    /// A text, whatever it looks like.
+    pub fn text_of(text: &str) -> Self {
+        Self { kind: Kind::Scalar { text: text.to_owned(), plain: false }, at: (0, 0) }
+    }
+
+    /// Whether two nodes say the same, wherever they stand: spelling and order
+    /// count, quotes only where they change what a scalar is.
+    pub fn same(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Scalar { text, plain }, Kind::Scalar { text: other, plain: other_plain }) => {
+                text == other && (plain == other_plain || is_word(text))
+            }
+            (Kind::List(items), Kind::List(others)) => {
+                items.len() == others.len() && items.iter().zip(others).all(|(a, b)| a.same(b))
+            }
+            (Kind::Map(entries), Kind::Map(others)) => {
+                entries.len() == others.len()
+                    && entries.iter().zip(others).all(|((key, a), (other, b))| key.text == other.text && a.same(b))
+            }
+            _ => false,
+        }
+    }
+
     /// The entries of a mapping.
     pub fn map(&self) -> Option<&[(Key, Node)]> {
         if let Kind::Map(entries) = &self.kind { Some(entries) } else { None }
@@ -94,16 +120,40 @@ impl Node {
 }
 
 /// A plain scalar by the core schema (YAML 1.2.2 section 10.3.2), numbers with
-/// the spelling they have. Forms that JSON has no number for (hexadecimal,
-/// octal, infinities) stay text.
+/// the spelling they have. Spellings that JSON has no number for (`010`, `.5`,
+/// hexadecimal, infinities) stay text.
 pub fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
-        _ if is_number(text) => Value::Number(Number::from_string_unchecked(text.to_owned())),
+        _ if number(text).as_deref() == Some(text) => Value::Number(Number::from_string_unchecked(text.to_owned())),
         _ => Value::String(text.to_owned()),
     }
+}
+
+/// Whether quotes make no difference to a text: nothing takes it for a number,
+/// a boolean or null.
+pub fn is_word(text: &str) -> bool {
+    resolve(text).is_string() && number(text).is_none()
+}
+
+/// A number of the core schema as JSON spells it: without `+` and needless
+/// zeros before it, with a zero before a bare fraction. All else is kept.
+pub fn number(text: &str) -> Option<String> {
+    if !is_number(text) {
+        return None;
+    }
+    let (sign, rest) = match text.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = rest.find(['e', 'E']).map_or((rest, ""), |at| rest.split_at(at));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let point = if fraction.is_empty() { "" } else { "." };
+    Some(format!("{sign}{whole}{point}{fraction}{exponent}"))
 }
 
 /// `[-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`
@@ -276,10 +326,14 @@ mod tests {
     fn keeps_spelling_and_place() {
         let node = parse("f", "a: 1.10\nb:\n  - 010\n  - '5'\n  - yes\n  - ~\n").unwrap();
         assert_eq!(node.get("a").unwrap().to_json().to_string(), "1.10");
-        assert_eq!(node.get("b").unwrap().to_json().to_string(), r#"[010,"5","yes",null]"#);
+        assert_eq!(node.get("b").unwrap().to_json().to_string(), r#"["010","5","yes",null]"#);
         assert_eq!(node.get("b").unwrap().list().unwrap()[1].at, (4, 5));
-        for text in ["1", "-1", "+1", "1.", ".5", "1e3", "1.5E-3", "010"] {
+        for text in ["1", "-1", "1e3", "1.5E-3", "0.10", "99999999999999999999"] {
             assert!(resolve(text).is_number(), "{text}");
+        }
+        for (text, json) in [("+1", "1"), ("1.", "1"), (".5", "0.5"), ("010", "10"), ("-00.50e1", "-0.50e1")] {
+            assert!(resolve(text).is_string(), "{text}");
+            assert_eq!(number(text).unwrap(), json);
         }
         for text in [".", "-", "0x1f", "1_000", "1:30", "e3", "1e", ".inf", "1.2.3"] {
             assert!(resolve(text).is_string(), "{text}");
