@@ -117,14 +117,9 @@ mod tests {
 
     fn status(state: State, revision: u64, since: i64) -> Status {
         Status {
-            version: String::new(),
             state,
             running: Some(Running { revision, digest: Sha256::of(&revision.to_le_bytes()), since }),
-            apply: None,
-            last_change: None,
-            containers: Vec::new(),
-            engine: false,
-            leader_seen: None,
+            ..Status::default()
         }
     }
 
