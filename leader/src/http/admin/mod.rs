@@ -16,6 +16,7 @@ mod publishing;
 mod refusal;
 mod revisions;
 mod rollback;
+mod secrets;
 
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
@@ -94,6 +95,10 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(access::revoke))
         .routes(routes!(audit::audit))
         .routes(routes!(audit::verdict))
+        .routes(routes!(secrets::secrets))
+        .routes(routes!(secrets::secret, secrets::set))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(secrets::discard))
         .routes(routes!(conf::whole))
         .routes(routes!(conf::role))
         .routes(routes!(conf::file))
