@@ -1,5 +1,7 @@
 //! One file a command; what several print stands in `show`.
 
+mod access;
+mod audit;
 mod backup;
 mod blame;
 mod diff;
@@ -14,25 +16,45 @@ mod publish;
 mod render;
 mod revision;
 mod rollback;
+mod secrets;
 pub(crate) mod settings;
 mod show;
 mod status;
 mod validate;
 
+pub(crate) use access::Access;
+pub(crate) use audit::Options as AuditOptions;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
+pub(crate) use secrets::Secrets;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::{Done, Failed};
+use crate::remote;
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use lockstep_leader::audit::Audit;
 use lockstep_leader::config::Config;
+use lockstep_leader::leader::LeaderError;
+use lockstep_leader::press::Press;
+use lockstep_leader::who::{Actor, How};
 use std::io::Write as _;
 use std::path::Path;
 
 pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
+    lockstep_edge::secrecy::begin();
+    remote::remember(arguments.url, arguments.token_file);
+    match arguments.command {
+        Command::Leader { .. }
+        | Command::Follower { .. }
+        | Command::Validate { .. }
+        | Command::Render { .. }
+        | Command::Completions { .. } => remote::refuse()?,
+        _ => {}
+    }
     match arguments.command {
         Command::Leader { root } => leader::run(&root.path()),
         Command::Follower { root } => follower::run(&root.path()),
@@ -55,6 +77,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Backup { root, options } => backup::save(&root.path(), &options),
         Command::Restore { root, options } => backup::restore(&root.path(), options),
         Command::Settings { command } => wait_for(settings::run(command)),
+        Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
+        Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
+        Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());
@@ -63,7 +88,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
     }
 }
 
-fn environment() -> Vec<(String, String)> {
+pub(crate) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
@@ -76,6 +101,33 @@ fn leader_config(root: &Path) -> Result<Config, Failed> {
 /// A short command that waits for the leader.
 fn wait_for(work: impl Future<Output = Result<Done, Failed>>) -> Result<Done, Failed> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Does something to a leader's files while it doesn't run, with a record of it in the audit.
+fn recorded<T>(
+    press: &mut Press,
+    action: &str,
+    work: impl FnOnce(&mut Press) -> Result<T, LeaderError>,
+) -> Result<T, LeaderError> {
+    let store = press.store().beside()?;
+    Audit::around(store, &offline_actor(), action, || work(press))
+}
+
+/// Who types, where no leader runs that could ask.
+pub(crate) fn offline_actor() -> Actor {
+    Actor::local(&author(), How::Offline { uid: rustix::process::getuid().as_raw() })
+}
+
+/// A table with these heads.
+fn table<const N: usize>(heads: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(heads);
+    table
+}
+
+/// A name as one segment of an address.
+fn encoded(name: &str) -> String {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// Prints one JSON document.
@@ -97,7 +149,7 @@ fn write_out(bytes: &[u8]) -> Result<(), Failed> {
 
 /// What a person should know beside the result.
 #[allow(clippy::print_stderr)]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 

@@ -3,38 +3,77 @@
 //! may do all. Every route is described where it is handled, and the
 //! `OpenAPI` document is made from the same routes.
 
+mod access;
+mod audit;
+mod audited;
 mod conf;
+mod door;
+mod extract;
 mod fleet;
+mod openapi;
+mod operations;
 mod publishing;
 mod refusal;
 mod revisions;
 mod rollback;
+mod secrets;
 mod settings;
 
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use axum::{Extension, Router};
 use lockstep_shared::Problem;
 use refusal::Refusal;
 use std::sync::Arc;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The header in which a command on the leader's own machine says who types it.
-pub const ACTOR: &str = "lockstep-actor";
+pub use door::ACTOR;
 
-/// Serves until the leader stops.
+/// Serves the commands' socket until the leader stops.
 pub async fn serve(leader: Arc<Leader>, listener: UnixListener) {
     let mut stop = leader.stop.clone();
-    let (router, _document) = routes().with_state(leader).split_for_parts();
-    let router = router.fallback(|| async { Refusal::from(nothing_here()) }).layer(middleware::from_fn(local));
+    let router = router(leader).layer(middleware::from_fn(door::local));
+    let router = router.into_make_service_with_connect_info::<door::Caller>();
     let drained = async move { lockstep_edge::server::stopped(&mut stop).await };
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(drained).await {
         tracing::error!(%error, "the commands' socket failed");
     }
+}
+
+/// Serves people with API tokens until the leader stops.
+pub async fn serve_people(leader: Arc<Leader>, listener: Option<TcpListener>) {
+    let Some(listener) = listener else { return };
+    let (limits, stop) = (Arc::new(leader.config.limits.clone()), leader.stop.clone());
+    let router = router(leader.clone());
+    let answer = move |request, peer| door::answer(leader.clone(), router.clone(), request, peer);
+    lockstep_edge::server::serve(listener, limits, stop, answer).await;
+}
+
+/// The same routes for one command, in its own process, while no leader runs.
+pub fn offline(leader: Arc<Leader>, actor: Actor) -> Router {
+    router(leader).layer(Extension(actor))
+}
+
+/// Everything behind the doors; whoever comes through one has an [`Actor`] on.
+fn router(leader: Arc<Leader>) -> Router {
+    let most = leader.config.limits.body_bytes;
+    let (router, document) = routes().with_state(leader.clone()).split_for_parts();
+    router
+        .fallback(|| async { Refusal::from(nothing_here()) })
+        .layer(Extension(openapi::Document::new(document)))
+        .layer(DefaultBodyLimit::max(most))
+        .layer(middleware::from_fn_with_state(leader, audited::audited))
+        .layer(middleware::from_fn(explain))
+}
+
+async fn explain(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    refusal::explained(&method, next.run(request).await)
 }
 
 /// Every route and its description.
@@ -60,20 +99,36 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(settings::unused))
         .routes(routes!(settings::files))
         .routes(routes!(settings::schema))
-        .route("/conf", axum::routing::get(conf::conf))
-        .route("/conf/{*path}", axum::routing::get(conf::conf))
-}
-
-/// Whoever reaches the socket acts under the name that they say.
-async fn local(mut request: Request, next: Next) -> Response {
-    let name = request.headers().get(ACTOR).and_then(|name| name.to_str().ok()).unwrap_or("unknown");
-    let actor = Actor::local(name);
-    request.extensions_mut().insert(actor);
-    next.run(request).await
+        .routes(routes!(access::tokens, access::create))
+        .routes(routes!(access::revoke))
+        .routes(routes!(audit::audit))
+        .routes(routes!(audit::verdict))
+        .routes(routes!(secrets::secrets))
+        .routes(routes!(secrets::secret, secrets::set))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(secrets::discard))
+        .routes(routes!(conf::whole))
+        .routes(routes!(conf::role))
+        .routes(routes!(conf::file))
+        .routes(routes!(operations::healthz))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+        .routes(routes!(operations::openapi))
 }
 
 fn nothing_here() -> Problem {
-    Problem::new(404, "not-found", "There is nothing here", "this leader is another version than the command")
+    Problem::new(
+        404,
+        "not-found",
+        "There is nothing here",
+        "see /openapi.json for what this leader answers to; a command of another version than its leader asks for other things",
+    )
+}
+
+/// For those who failed or were refused again and again.
+fn too_often(seconds: i64) -> Problem {
+    let detail = format!("too many refusals: wait {seconds} s");
+    Problem::new(429, "too-often", "Too many refusals", detail).with("retry_after", seconds)
 }
 
 /// Refuses those that may not.

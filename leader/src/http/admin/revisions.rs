@@ -1,14 +1,15 @@
 //! Looking back: the history, revisions, what differs between them, what
 //! machines ran, who set what.
 
+use super::extract::{Json, Path, Query};
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::blame::Blame;
 use crate::history::{Compared, History, Listing, Ran, Shown, ShownBundle, ShownContent};
 use crate::leader::{Leader, LeaderError};
 use crate::who::{Actor, Right};
-use axum::extract::{Path, Query, State};
-use axum::{Extension, Json};
+use axum::Extension;
+use axum::extract::State;
 use lockstep_edge::clock;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(super) struct Part {
     /// Only those before this one.
     before: Option<u64>,
     /// Only those that were published up to this time: RFC 3339.
+    #[param(format = DateTime)]
     at: Option<String>,
     /// Only those that changed something for this machine.
     machine: Option<String>,
@@ -140,6 +142,7 @@ pub(super) struct When {
     /// The machine.
     machine: String,
     /// The time: RFC 3339; left out: now.
+    #[param(format = DateTime)]
     at: Option<String>,
 }
 
