@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::difference::{self, MachineChange};
 use crate::history::{SourceChange, differing_names, source_changes, unknown_revision};
 use crate::leader::{Leader, LeaderError};
+use crate::memo::Memo;
 use crate::press::Press;
 use crate::published::Published;
 use crate::release::{self, Release};
@@ -211,10 +212,11 @@ impl Press {
         for (name, bundle) in old.bundles.iter().filter(|(name, _)| declared.iter().all(|known| known.name != **name)) {
             known.push(Machine { name: name.clone(), role: bundle.role.clone(), addresses: Vec::new(), url: None });
         }
-        let release = Release::compile(&old.source, &known);
+        let mut memo = Memo::default();
+        let release = Release::compile(&old.source, &known, &mut memo);
         let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store), Drafts::Ignored);
         let number = self.store.last_number()? + 1;
-        let bundles = release.render(std::slice::from_ref(machine), declared, &mut secrets, number)?;
+        let bundles = release.render(std::slice::from_ref(machine), declared, &mut secrets, number, &mut memo)?;
         let bundle = bundles.into_values().next().ok_or_else(|| {
             LeaderError::Conflict(format!("{} has a role that revision {} doesn't know", machine.name, old.number))
         })?;
