@@ -162,7 +162,7 @@ pub struct Ran {
     pub digest: Option<Sha256>,
     /// Since when: RFC 3339, UTC.
     pub since: String,
-    /// The revision that the machine was failing at then: its files were there, and not proven. 0: not known which.
+    /// The revision that the machine was failing to apply then; its files may have been there already. 0: not known which.
     pub failed: Option<u64>,
 }
 

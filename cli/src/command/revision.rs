@@ -123,9 +123,10 @@ fn told(ran: &Ran) -> String {
     };
     match ran.failed {
         None => {}
-        Some(0) => text += &format!("; since {since} it was failing at something newer"),
+        Some(0) => text += &format!("; since {since} it was failing to apply something newer"),
         Some(failed) => {
-            text += &format!("; since {since} it was failing at revision {failed}, whose files were already there");
+            text +=
+                &format!("; since {since} it was failing to apply revision {failed} (its files may be there already)");
         }
     }
     text
