@@ -3,7 +3,7 @@
 //! only if it still is what the edit was made from.
 
 mod error;
-mod file;
+pub(crate) mod file;
 mod state;
 
 use crate::config::Config;
