@@ -2,6 +2,7 @@
 //! that goes without values.
 
 mod analyse;
+mod expression;
 mod helpers;
 mod role;
 
@@ -14,6 +15,7 @@ use role::Manifest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use expression::Expression;
 pub use role::Rule;
 
 /// The folder with templates that others take in; not a role.
