@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::difference::{self, MachineChange};
 use crate::leader::LeaderError;
+use crate::migration;
 use crate::published::Published;
 use crate::release::{self, Release};
 use crate::secrets::{Drafts, Secrets, Used};
@@ -118,11 +119,12 @@ impl Press {
     /// Renders everything on disk: what publishing now would publish.
     fn render(&self, number: u64, request: &Request) -> Result<(Revision, Used), LeaderError> {
         let source = Source::read(&self.config.platform, &self.config.templates)?;
+        migration::check(&source, self.published_release()?.as_deref())?;
         self.make(source, number, request, Drafts::Kept)
     }
 
     /// A revision from a source, and the secrets' values that went into it.
-    fn make(
+    pub(crate) fn make(
         &self,
         source: Source,
         number: u64,
@@ -197,7 +199,7 @@ impl Press {
     }
 
     /// Masked by every value that ever was a secret's, longest first.
-    fn changes(
+    pub(crate) fn changes(
         &self,
         last: Option<&Revision>,
         next: &Revision,

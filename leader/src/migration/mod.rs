@@ -2,6 +2,7 @@
 //! release and the next, done on a copy, forwards and back. Pure: files in, a
 //! new text out.
 
+mod apply;
 mod step;
 
 use crate::fault::{Fault, Faults};
@@ -15,6 +16,8 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use step::{Bench, Step};
 use utoipa::ToSchema;
+
+pub use apply::Outcome;
 
 /// One file of `templates/migrations/`.
 #[derive(Debug)]
@@ -35,9 +38,10 @@ pub struct Migrated {
     pub releases: Vec<String>,
     /// What was done, a sentence each.
     pub done: Vec<String>,
-    /// The new text.
+    /// The new text. Stays here: a secret could stand in it by mistake.
+    #[serde(skip)]
     pub text: String,
-    /// A unified diff of the file.
+    /// A unified diff of the file, secrets masked.
     pub diff: String,
 }
 
@@ -53,7 +57,9 @@ pub fn check(source: &Source, published: Option<&str>) -> Result<(), Faults> {
     let due: Vec<String> = due(&load(source, &settings)?, &file, &release).iter().map(|m| m.to.to_string()).collect();
     let fault = |what: String| {
         let fault = Fault::new(PLATFORM, what);
-        Err(Faults::from(at.map_or(fault.clone(), |at| fault.at(at))))
+        let mut faults = [at.map_or(fault.clone(), |at| fault.at(at))];
+        snippet::show(&mut faults, |name| source.text(name).ok().flatten().map(str::to_owned), &settings);
+        Err(Faults(faults.to_vec()))
     };
     if file > release {
         return fault(format!(
@@ -118,7 +124,8 @@ pub fn migrate(
         return Ok(None);
     }
     bench.draft.set(&["release"], &Node::text_of(&new.to_string()))?;
-    let diff = similar::TextDiff::from_lines(text, bench.draft.text());
+    let (before, after) = (snippet::masked(text, &settings), snippet::masked(bench.draft.text(), &settings));
+    let diff = similar::TextDiff::from_lines(&before, &after);
     let diff = diff.unified_diff().context_radius(2).header("a/platform.yml", "b/platform.yml").to_string();
     Ok(Some(Migrated {
         from: file.to_string(),

@@ -77,14 +77,14 @@ impl Step {
             return fault(name.at, format!("{} wants the name of a setting", verb.text));
         };
         let text = |key: &str| node.get(key).and_then(Node::text);
-        let missing = |key: &str| Fault::new(file, format!("{} of {setting} wants {key}:", verb.text)).at(verb.at);
+        let missing = |key: &str| Fault::new(file, format!("{} of {setting} wants {key}", verb.text)).at(verb.at);
         let expression = |key: &str, names: &[&str]| {
             node.get(key)
                 .map(|node| Expression::compile(file, node.at, node.text().unwrap_or_default(), names))
                 .transpose()
         };
         let deed = match verb.text.as_str() {
-            "rename" => Deed::Rename { to: text("to").ok_or_else(|| missing("to"))?.to_owned() },
+            "rename" => Deed::Rename { to: text("to").ok_or_else(|| missing("to:"))?.to_owned() },
             "move" => {
                 let role = text("role").map(str::to_owned);
                 match text("to") {
@@ -94,7 +94,7 @@ impl Step {
                 }
             }
             "default" => Deed::Default {
-                was: node.get("was").ok_or_else(|| missing("was"))?.clone(),
+                was: node.get("was").ok_or_else(|| missing("was:"))?.clone(),
                 keep: match node.get("keep") {
                     None => false,
                     Some(keep) => match keep.bool() {
@@ -104,13 +104,13 @@ impl Step {
                 },
             },
             "convert" => Deed::Convert {
-                with: expression("with", &["value"])?.ok_or_else(|| missing("with"))?,
+                with: expression("with", &["value"])?.ok_or_else(|| missing("with:"))?,
                 back: expression("back", &["value"])?,
             },
             "delete" => Deed::Delete { back: node.get("back").cloned() },
             _ => {
                 let Some(parts) = node.get("into").and_then(Node::map).filter(|parts| parts.len() > 1) else {
-                    return Err(missing("into, a mapping of two or more new names to expressions,"));
+                    return Err(missing("into: with two or more new names, each with an expression"));
                 };
                 let part = |(key, node): &(Key, Node)| {
                     let text = node.text().unwrap_or_default();
@@ -151,7 +151,12 @@ impl Step {
                     if let Some(old) = scope.get(&bench.draft, name) {
                         bench.draft.remove(&scope.path(name))?;
                         scope.prune(&mut bench.draft)?;
-                        bench.done.push(format!("{name} removed{scope}; it was {}", wording::shown(&old.to_json())));
+                        let was = if bench.settings.hides(name) {
+                            "••••••••".to_owned()
+                        } else {
+                            wording::shown(&old.to_json())
+                        };
+                        bench.done.push(format!("{name} removed{scope}; it was {was}"));
                     }
                 }
                 Ok(())
@@ -243,7 +248,10 @@ impl Step {
         }
         let changed = bench.draft.rename_references(from, to)?;
         if changed > 0 {
-            bench.done.push(format!("${{{from}}} is ${{{to}}} in {changed} places"));
+            bench.done.push(format!(
+                "${{{from}}} is ${{{to}}} in {changed} {}",
+                if changed == 1 { "place" } else { "places" }
+            ));
         }
         Ok(())
     }
@@ -254,7 +262,8 @@ impl Step {
             let value = self.value(with, &json!({"value": old.to_json()}), &self.name, bench.settings)?;
             bench.draft.set(&scope.path(&self.name), &value)?;
             let (old, new) = (wording::shown(&old.to_json()), wording::shown(&value.to_json()));
-            bench.done.push(format!("{} converted{scope}: {old} -> {new}", self.name));
+            let how = if bench.settings.hides(&self.name) { String::new() } else { format!(": {old} -> {new}") };
+            bench.done.push(format!("{} converted{scope}{how}", self.name));
         }
         Ok(())
     }

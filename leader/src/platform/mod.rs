@@ -4,6 +4,8 @@
 pub mod edit;
 pub mod editor;
 pub mod formats;
+#[cfg(test)]
+mod fuzz;
 pub mod references;
 pub mod schema;
 pub mod values;

@@ -51,6 +51,7 @@ impl Expression {
         let mut out = Bounded(Vec::new());
         self.registry.render_to_write("expression", values, &mut out).map_err(|error| match error.reason() {
             handlebars::RenderErrorReason::NestedError(inner) => inner.to_string(),
+            handlebars::RenderErrorReason::MissingVariable(None) => "a value that it names does not exist".to_owned(),
             reason => reason.to_string(),
         })?;
         String::from_utf8(out.0).map_err(|error| error.to_string())
