@@ -203,7 +203,7 @@ mod tests {
         let name = |name: &str| Name::new(name).unwrap();
         let machine = |it: &&str| Machine { name: name(it), role: name("core"), addresses: Vec::new(), url: None };
         let machines: Vec<Machine> = names.iter().map(machine).collect();
-        let mut bundles = |memo: &mut Memo| {
+        let bundles = |memo: &mut Memo| {
             let release = Release::compile(&source(platform), &machines, memo);
             let mut secrets = Secrets::new([], None, Drafts::Ignored);
             release.render(&machines, &machines, &mut secrets, number, memo).unwrap()

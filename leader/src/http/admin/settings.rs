@@ -1,15 +1,17 @@
 //! Settings: looked at, set and unset in `platform.yml`. Nothing is published by that.
 
+use super::audited::Noted;
+use super::extract::{Json, Query};
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::desk::{Desk, DeskError, Edited, MachineValue, SettingState, Wish};
 use crate::leader::{Leader, LeaderError};
 use crate::uses::{FileSettings, SettingUses};
 use crate::who::{Actor, Right};
-use axum::extract::{Path, Query, State};
+use axum::Extension;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use lockstep_shared::Problem;
 use serde::Deserialize;
 use serde_json::Value;
@@ -221,7 +223,11 @@ async fn change(
         Ok::<_, DeskError>(edited)
     };
     let edited = blocking(edit).await?;
-    Ok(tagged(&edited.etag.clone(), edited))
+    let mut noted = edited.machine.as_ref().map(|machine| format!("for {machine}: ")).unwrap_or_default();
+    noted += if edited.changed { "changed" } else { "as it was" };
+    let mut response = tagged(&edited.etag.clone(), edited);
+    response.extensions_mut().insert(Noted(noted));
+    Ok(response)
 }
 
 fn tagged(etag: &str, body: impl serde::Serialize) -> Response {
