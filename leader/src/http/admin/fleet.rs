@@ -1,11 +1,12 @@
 //! What the followers run.
 
 use super::allow;
+use super::extract::{Json, Query};
 use super::refusal::Refusal;
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
-use axum::extract::{Query, State};
-use axum::{Extension, Json};
+use axum::Extension;
+use axum::extract::State;
 use lockstep_shared::api::Fleet;
 use serde::Deserialize;
 use std::sync::Arc;

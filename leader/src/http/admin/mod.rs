@@ -4,6 +4,8 @@
 //! `OpenAPI` document is made from the same routes.
 
 mod conf;
+mod door;
+mod extract;
 mod fleet;
 mod publishing;
 mod refusal;
@@ -13,7 +15,8 @@ mod settings;
 
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
-use axum::extract::Request;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use lockstep_shared::Problem;
@@ -23,18 +26,32 @@ use tokio::net::UnixListener;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The header in which a command on the leader's own machine says who types it.
-pub const ACTOR: &str = "lockstep-actor";
+pub use door::ACTOR;
 
-/// Serves until the leader stops.
+/// Serves the commands' socket until the leader stops.
 pub async fn serve(leader: Arc<Leader>, listener: UnixListener) {
     let mut stop = leader.stop.clone();
-    let (router, _document) = routes().with_state(leader).split_for_parts();
-    let router = router.fallback(|| async { Refusal::from(nothing_here()) }).layer(middleware::from_fn(local));
+    let router = router(leader).layer(middleware::from_fn(door::local));
+    let router = router.into_make_service_with_connect_info::<door::Caller>();
     let drained = async move { lockstep_edge::server::stopped(&mut stop).await };
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(drained).await {
         tracing::error!(%error, "the commands' socket failed");
     }
+}
+
+/// Everything behind the doors; whoever comes through one has an [`Actor`] on.
+fn router(leader: Arc<Leader>) -> Router {
+    let most = leader.config.limits.body_bytes;
+    let (router, _document) = routes().with_state(leader).split_for_parts();
+    router
+        .fallback(|| async { Refusal::from(nothing_here()) })
+        .layer(DefaultBodyLimit::max(most))
+        .layer(middleware::from_fn(explain))
+}
+
+async fn explain(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    refusal::explained(&method, next.run(request).await)
 }
 
 /// Every route and its description.
@@ -64,16 +81,13 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .route("/conf/{*path}", axum::routing::get(conf::conf))
 }
 
-/// Whoever reaches the socket acts under the name that they say.
-async fn local(mut request: Request, next: Next) -> Response {
-    let name = request.headers().get(ACTOR).and_then(|name| name.to_str().ok()).unwrap_or("unknown");
-    let actor = Actor::local(name);
-    request.extensions_mut().insert(actor);
-    next.run(request).await
-}
-
 fn nothing_here() -> Problem {
-    Problem::new(404, "not-found", "There is nothing here", "this leader is another version than the command")
+    Problem::new(
+        404,
+        "not-found",
+        "There is nothing here",
+        "see /openapi.json for what this leader answers to; a command of another version than its leader asks for other things",
+    )
 }
 
 /// Refuses those that may not.

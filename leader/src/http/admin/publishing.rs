@@ -1,12 +1,13 @@
 //! Plan, publish, notify.
 
+use super::extract::Json;
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::leader::Leader;
 use crate::press::{Publication, Request as PublishRequest};
 use crate::who::{Actor, Right};
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use lockstep_shared::api::Push;
 use serde::Deserialize;
 use std::sync::Arc;

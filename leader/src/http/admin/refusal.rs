@@ -1,7 +1,7 @@
 //! Errors as answers: problem bodies (RFC 9457).
 
 use crate::leader::LeaderError;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lockstep_shared::{Problem, problem};
 
@@ -12,8 +12,45 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE))];
-        (status, kind, self.0.to_json()).into_response()
+        let mut answer = (status, kind, self.0.to_json()).into_response();
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                let how = HeaderValue::from_static("Bearer realm=\"lockstep\"");
+                answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                let seconds = self.0.members.get("retry_after").and_then(serde_json::Value::as_u64).unwrap_or(5);
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            _ => {}
+        }
+        answer
     }
+}
+
+/// Answers that axum itself gives for what no handler takes get a problem
+/// body too: no error leaves without one.
+pub(super) fn explained(method: &Method, answer: Response) -> Response {
+    let status = answer.status();
+    let error = status.is_client_error() || status.is_server_error();
+    let told = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == problem::CONTENT_TYPE);
+    if !error || told || method == Method::HEAD {
+        return answer;
+    }
+    let allowed = answer.headers().get(header::ALLOW).cloned();
+    let problem = if status == StatusCode::METHOD_NOT_ALLOWED {
+        let these = allowed.as_ref().and_then(|these| these.to_str().ok()).unwrap_or_default();
+        let detail = format!("this address takes {these} only");
+        Problem::new(405, "method-not-allowed", "The method is not allowed here", detail)
+    } else {
+        let title = status.canonical_reason().unwrap_or("The request was not done");
+        Problem::new(status.as_u16(), "refused", title, "see /openapi.json for what this leader answers to")
+    };
+    let mut answer = Refusal(problem).into_response();
+    if let Some(allowed) = allowed {
+        answer.headers_mut().insert(header::ALLOW, allowed);
+    }
+    answer
 }
 
 impl From<Problem> for Refusal {
