@@ -5,10 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 
 use lockstep_leader::difference;
+use lockstep_leader::secrets::Used;
 use lockstep_leader::source::{Source, SourceFile};
 use lockstep_leader::store::{Revision, Store};
 use lockstep_shared::{Bundle, File, Name, SafePath};
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +23,7 @@ fn main() {
     let mut revision = first();
     for number in 1..=number {
         change(&mut revision, number);
-        store.insert(&revision, &BTreeSet::new()).unwrap();
+        store.insert(&revision, &Used::default()).unwrap();
     }
     let each = start.elapsed().as_secs_f64() * 1000.0 / number as f64;
     drop(store);

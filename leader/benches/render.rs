@@ -6,7 +6,7 @@
 use lockstep_leader::published::Published;
 use lockstep_leader::release::Release;
 use lockstep_leader::render::Machine;
-use lockstep_leader::secrets::Secrets;
+use lockstep_leader::secrets::{Drafts, Secrets};
 use lockstep_leader::source::{Source, SourceFile};
 use lockstep_leader::store::Revision;
 use lockstep_shared::Name;
@@ -26,7 +26,8 @@ fn main() {
         let release = Release::compile(&source, &machines);
         for _ in 0..60 {
             let start = Instant::now();
-            let bundles = release.render(&machines, &machines, &mut Secrets::new([], None), 1).unwrap();
+            let bundles =
+                release.render(&machines, &machines, &mut Secrets::new([], None, Drafts::Ignored), 1).unwrap();
             let revision = Revision {
                 number: 1,
                 created: 0,

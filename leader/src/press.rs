@@ -6,13 +6,12 @@ use crate::difference::{self, MachineChange};
 use crate::leader::LeaderError;
 use crate::published::Published;
 use crate::release::{self, Release};
-use crate::secrets::Secrets;
+use crate::secrets::{Drafts, Secrets, Used};
 use crate::source::Source;
 use crate::store::{Revision, Store};
 use lockstep_edge::clock;
 use lockstep_shared::api::Push;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// Publishes: one at a time, with or without a running leader around it.
 pub struct Press {
@@ -46,9 +45,9 @@ pub struct Request {
 /// What publishing would come to.
 enum Next {
     /// The last revision again: nothing to publish.
-    Same(Box<Revision>),
+    Same(Box<Revision>, Used),
     /// Something else than the revision with the number `last` (0: there is none).
-    New { last: u64, revision: Box<Revision>, secrets: BTreeSet<String>, changes: Vec<MachineChange> },
+    New { last: u64, revision: Box<Revision>, secrets: Used, changes: Vec<MachineChange> },
 }
 
 impl Press {
@@ -77,7 +76,7 @@ impl Press {
         // Machines came or went: rendered from what was published, never from an edit that nobody published.
         let message = "the declared followers changed".to_owned();
         let request = Request { author: "leader".to_owned(), message };
-        let (revision, secrets) = self.make(last.source.clone(), last.number + 1, &request)?;
+        let (revision, secrets) = self.make(last.source.clone(), last.number + 1, &request, Drafts::Ignored)?;
         self.store.insert(&revision, &secrets)?;
         tracing::info!(revision = revision.number, "the declared followers changed: published a revision for them");
         Ok(Published::new(revision))
@@ -97,9 +96,9 @@ impl Press {
     }
 
     /// Renders everything on disk: what publishing now would publish.
-    fn render(&self, number: u64, request: &Request) -> Result<(Revision, BTreeSet<String>), LeaderError> {
+    fn render(&self, number: u64, request: &Request) -> Result<(Revision, Used), LeaderError> {
         let source = Source::read(&self.config.platform, &self.config.templates)?;
-        self.make(source, number, request)
+        self.make(source, number, request, Drafts::Kept)
     }
 
     /// A revision from a source, and the secrets' values that went into it.
@@ -108,10 +107,11 @@ impl Press {
         source: Source,
         number: u64,
         request: &Request,
-    ) -> Result<(Revision, BTreeSet<String>), LeaderError> {
+        drafts: Drafts,
+    ) -> Result<(Revision, Used), LeaderError> {
         let machines = release::machines(&self.config);
         let release = Release::compile(&source, &machines);
-        let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store));
+        let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store), drafts);
         let bundles = release.render(&machines, &machines, &mut secrets, number)?;
         let revision = Revision {
             number,
@@ -130,7 +130,7 @@ impl Press {
     pub fn plan(&self) -> Result<Publication, LeaderError> {
         let publication = |revision, new, changes| Publication { revision, new, changes, pushes: Vec::new() };
         Ok(match self.next(&Request::default())? {
-            Next::Same(last) => publication(last.number, false, Vec::new()),
+            Next::Same(last, _) => publication(last.number, false, Vec::new()),
             Next::New { last, changes, .. } => publication(last, true, changes),
         })
     }
@@ -140,7 +140,9 @@ impl Press {
     pub fn publish(&mut self, request: &Request) -> Result<(Published, Publication), LeaderError> {
         let publication = |revision, new, changes| Publication { revision, new, changes, pushes: Vec::new() };
         match self.next(request)? {
-            Next::Same(last) => {
+            Next::Same(last, secrets) => {
+                // New values of secrets that no file holds: nothing to publish, and nothing to wait for.
+                self.store.settle(&secrets.fresh)?;
                 let publication = publication(last.number, false, Vec::new());
                 Ok((Published::new(*last), publication))
             }
@@ -163,9 +165,9 @@ impl Press {
     fn next(&self, request: &Request) -> Result<Next, LeaderError> {
         let last = self.store.latest()?;
         if let Some(last) = &last {
-            let (again, _) = self.render(last.number, request)?;
+            let (again, secrets) = self.render(last.number, request)?;
             if again.source == last.source && again.bundles == last.bundles {
-                return Ok(Next::Same(Box::new(last.clone())));
+                return Ok(Next::Same(Box::new(last.clone()), secrets));
             }
         }
         let number = last.as_ref().map_or(0, |last| last.number);
@@ -179,11 +181,11 @@ impl Press {
         &self,
         last: Option<&Revision>,
         next: &Revision,
-        secrets: &BTreeSet<String>,
+        secrets: &Used,
     ) -> Result<Vec<MachineChange>, LeaderError> {
         let none = difference::Bundles::new();
         let before = last.map_or(&none, |last| &last.bundles);
-        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(secrets).cloned().collect();
+        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(&secrets.values).cloned().collect();
         hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Ok(difference::between(before, &next.bundles, &hidden))
     }

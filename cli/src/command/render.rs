@@ -7,7 +7,7 @@ use lockstep_leader::config::Config;
 use lockstep_leader::published::tar;
 use lockstep_leader::release::{self, Release};
 use lockstep_leader::render::Machine;
-use lockstep_leader::secrets::Secrets;
+use lockstep_leader::secrets::{Drafts, Secrets};
 use lockstep_leader::source::Source;
 use lockstep_leader::store::Store;
 use lockstep_shared::{Bundle, Name};
@@ -73,7 +73,7 @@ fn render(config: &Config, role: &str, machine: Option<&str>) -> Result<Arc<Bund
             "no leader has made this platform's secrets yet: they are random in what follows, and other ones each time",
         );
     }
-    let mut secrets = Secrets::new(super::environment(), store.as_ref());
+    let mut secrets = Secrets::new(super::environment(), store.as_ref(), Drafts::Read);
     let bundles = release.render(std::slice::from_ref(&chosen), &all, &mut secrets, 0)?;
     bundles.into_values().next().ok_or_else(|| failed("nothing was rendered"))
 }

@@ -5,7 +5,7 @@ use crate::exit::{Done, Failed, failed};
 use lockstep_leader::fault::Faults;
 use lockstep_leader::leader::LeaderError;
 use lockstep_leader::release::{self, Release};
-use lockstep_leader::secrets::Secrets;
+use lockstep_leader::secrets::{Drafts, Secrets};
 use lockstep_leader::source::Source;
 use lockstep_leader::store::Store;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let check = || -> Result<usize, LeaderError> {
         let source = Source::read(&config.platform, &config.templates)?;
         let store = Store::peek(&config.state)?;
-        let mut secrets = Secrets::new(super::environment(), store.as_ref());
+        let mut secrets = Secrets::new(super::environment(), store.as_ref(), Drafts::Read);
         let bundles = Release::compile(&source, &machines).render(&machines, &machines, &mut secrets, 1)?;
         Ok(bundles.values().map(|bundle| bundle.files.len()).sum())
     };

@@ -8,13 +8,14 @@
 //! | `content.rs` | content once; lists of it in pieces |
 //! | `record.rs` | storing a revision |
 //! | `revisions.rs` | reading revisions and what differs between them |
-//! | `secrets.rs` | secrets' values |
+//! | `secrets.rs`, `drafts.rs` | secrets' values; those that wait for a revision |
 //! | `proven.rs` | what machines ran, and when |
 //! | `place.rs` | whether the database still is where it was opened |
 //! | `snapshot.rs` | a consistent copy for backups, and checking one |
 //! | `layout1.rs` | from the first layout |
 
 mod content;
+mod drafts;
 mod error;
 mod layout1;
 mod place;
@@ -28,6 +29,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use drafts::{Place as SecretPlace, Told};
 pub use error::StoreError;
 pub use proven::Proven;
 pub use revisions::{Head, Held, Holdings, Revision, Touch, Touched};
@@ -76,6 +78,7 @@ impl Store {
             0 => return Err(store.damaged("it holds no tables: it was cut off or overwritten")),
             found => return Err(StoreError::Newer { path: store.path().to_owned(), found }),
         }
+        schema::complete(&store.connection).map_err(store.sql())?;
         store.lock = Some(lock);
         Ok(store)
     }
@@ -87,7 +90,10 @@ impl Store {
         }
         let store = Self::connect(state)?;
         match store.layout()? {
-            schema::VERSION => Ok(Some(store)),
+            schema::VERSION => {
+                schema::complete(&store.connection).map_err(store.sql())?;
+                Ok(Some(store))
+            }
             found if found > schema::VERSION => Err(StoreError::Newer { path: store.path().to_owned(), found }),
             found => {
                 // Nobody's at the moment: it may be brought up to date. Otherwise its leader has to.

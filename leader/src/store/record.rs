@@ -5,6 +5,7 @@ use super::Store;
 use super::content::{FileEntry, SourceEntry};
 use super::error::StoreError;
 use super::revisions::{Head, Held, Holdings, Revision, Touch, Touched, fingerprint, head_id, platform_hash, row_id};
+use crate::secrets::Used;
 use lockstep_shared::{Name, SafePath, Sha256};
 use rusqlite::{Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -27,8 +28,9 @@ pub(super) struct Record {
 }
 
 impl Store {
-    /// Stores a revision, and the secrets' values that it may hold; all of it or nothing; durable on return.
-    pub fn insert(&mut self, revision: &Revision, secrets: &BTreeSet<String>) -> Result<(), StoreError> {
+    /// Stores a revision, and the secrets' values that it may hold, and makes current those that are new; all of it
+    /// or nothing; durable on return.
+    pub fn insert(&mut self, revision: &Revision, secrets: &Used) -> Result<(), StoreError> {
         // A database that was moved away would take all of this, and lose it.
         self.place.check()?;
         let transaction = self.begin()?;
@@ -70,9 +72,10 @@ impl Store {
             holdings,
         };
         self.write(record, &before)?;
-        for value in secrets {
+        for value in &secrets.values {
             self.put_rendered(value)?;
         }
+        self.make_current(&secrets.fresh)?;
         transaction.commit().map_err(self.sql())?;
         self.place.check()
     }

@@ -30,6 +30,11 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", VERSION)
 }
 
+/// Makes the tables that came later without a new layout: whoever doesn't know them does without.
+pub(super) fn complete(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(super::drafts::SCHEMA)
+}
+
 /// What a new file is made with: pages of 8 KB hold a few packed files of usual
 /// size each; with the default of 4 KB a third of the space stays empty.
 pub(super) fn fresh(connection: &Connection) -> rusqlite::Result<()> {

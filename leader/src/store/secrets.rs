@@ -18,9 +18,8 @@ impl Store {
         self.text(secret_id(name, holder).as_bytes(), sealed).map(Some)
     }
 
-    /// Stores a secret's value; durable on return.
-    pub fn put_secret(&self, name: &str, holder: &str, value: &str) -> Result<(), StoreError> {
-        self.place.check()?;
+    /// Stores a secret's value, within the transaction that makes it current.
+    pub(super) fn put_secret(&self, name: &str, holder: &str, value: &str) -> Result<(), StoreError> {
         let sealed = self.seal(secret_id(name, holder).as_bytes(), value.as_bytes())?;
         self.connection
             .execute(
@@ -28,7 +27,7 @@ impl Store {
                 params![name, holder, sealed],
             )
             .map_err(self.sql())?;
-        self.place.check()
+        Ok(())
     }
 
     /// Every secret's value that a stored revision may hold, also those that are no secret's value any more.
@@ -63,11 +62,11 @@ impl Store {
         Ok(())
     }
 
-    fn text(&self, what: &[u8], sealed: Vec<u8>) -> Result<String, StoreError> {
+    pub(super) fn text(&self, what: &[u8], sealed: Vec<u8>) -> Result<String, StoreError> {
         String::from_utf8(self.open_sealed(what, sealed)?).map_err(|_| self.damaged("a secret is no text"))
     }
 }
 
-fn secret_id(name: &str, holder: &str) -> String {
+pub(super) fn secret_id(name: &str, holder: &str) -> String {
     format!("secret\0{name}\0{holder}")
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 
 use super::*;
+use crate::secrets::{Fresh, Used};
 use crate::source::{Source, SourceFile};
 use lockstep_shared::{Bundle, File as BundleFile, Name, SafePath, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,8 +42,8 @@ fn same(a: &Revision, b: &Revision) -> bool {
     (a.number, &a.author, &a.message, &a.source, &a.bundles) == (b.number, &b.author, &b.message, &b.source, &b.bundles)
 }
 
-fn none() -> BTreeSet<String> {
-    BTreeSet::new()
+fn none() -> Used {
+    Used::default()
 }
 
 /// A closed store with two revisions.
@@ -72,8 +73,12 @@ fn what_goes_in_comes_out_and_is_not_readable() {
     let mut store = Store::open(&state).unwrap();
     assert!(store.latest().unwrap().is_none());
     store.insert(&revision(1, "canary-one"), &none()).unwrap();
-    store.insert(&revision(2, "canary-two"), &BTreeSet::from(["canary-four".to_owned()])).unwrap();
-    store.put_secret("KEY", "", "canary-three").unwrap();
+    let fresh = vec![Fresh::given("KEY", "", "canary-three".to_owned(), "me")];
+    let used = Used { values: BTreeSet::from(["canary-four".to_owned()]), fresh };
+    store.put_draft(&used.fresh[0]).unwrap();
+    assert_eq!(store.secret("KEY", "").unwrap(), None);
+    store.insert(&revision(2, "canary-two"), &used).unwrap();
+    assert!(store.draft("KEY", "").unwrap().is_none());
     assert!(matches!(Store::open(&state), Err(StoreError::Locked(_))));
     drop(store);
     let store = Store::open(&state).unwrap();
@@ -287,7 +292,10 @@ fn a_database_that_is_moved_away_takes_nothing_more() {
                 fs::write(&path, bytes).unwrap();
             }
             assert!(matches!(store.insert(&revision(3, "x"), &none()), Err(StoreError::Moved(_))), "{file}");
-            assert!(matches!(store.put_secret("A", "", "b"), Err(StoreError::Moved(_))));
+            assert!(matches!(
+                store.put_draft(&Fresh::given("A", "", "bbbb".to_owned(), "me")),
+                Err(StoreError::Moved(_))
+            ));
             // The very file back in its place: all is well again.
             fs::rename(&away, &path).unwrap();
             store.insert(&revision(3, "x"), &none()).unwrap();
