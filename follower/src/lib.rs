@@ -91,7 +91,7 @@ pub async fn run(
 
     let (stop, stopping) = watch::channel(false);
     let serving =
-        tokio::spawn(server::serve(listener, limits, stopping.clone(), move |request| desk.clone().answer(request)));
+        tokio::spawn(server::serve(listener, limits, stopping.clone(), move |request, _| desk.clone().answer(request)));
     let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), engine));
     let applying =
         Applier::new(leader.clone(), docker, store, board.clone(), config.state_folder.join("staging"), applied);

@@ -18,6 +18,8 @@ pub const FILE: &str = "config-leader/conf/config-leader.json";
 pub struct Config {
     /// Where to listen.
     pub http: Http,
+    /// Where people are listened to beside the unix socket, if anywhere.
+    pub admin: Option<AdminListener>,
     /// `platform.yml`.
     pub platform: PathBuf,
     /// The release's templates.
@@ -46,6 +48,25 @@ pub struct Http {
 impl Default for Http {
     fn default() -> Self {
         Self { ip: IpAddr::from([127, 0, 0, 1]), port: 7000 }
+    }
+}
+
+/// Where people with API tokens are listened to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AdminListener {
+    /// The address.
+    pub ip: IpAddr,
+    /// The port; 0 takes a free one.
+    pub port: u16,
+    /// A proxy with TLS stands in front: tokens don't travel in the clear, and
+    /// the last address of `X-Forwarded-For` is who asks.
+    pub behind_proxy: bool,
+}
+
+impl Default for AdminListener {
+    fn default() -> Self {
+        Self { ip: IpAddr::from([127, 0, 0, 1]), port: 7001, behind_proxy: false }
     }
 }
 
@@ -79,6 +100,7 @@ impl std::fmt::Debug for Hidden {
 struct Raw {
     #[serde(default)]
     http: Http,
+    admin: Option<AdminListener>,
     #[serde(default)]
     paths: Paths,
     #[serde(default)]
@@ -124,6 +146,7 @@ impl Config {
         let under = |path: PathBuf| root.join(path);
         Ok(Self {
             http: raw.http,
+            admin: raw.admin,
             platform: under(raw.paths.platform),
             templates: under(raw.paths.templates),
             state: under(raw.paths.state),
@@ -163,13 +186,21 @@ impl Config {
         self.followers.values().filter_map(|follower| follower.key_file.as_ref().map(|file| self.root.join(file)))
     }
 
+    /// Refuses to take tokens in the clear from other machines.
+    pub fn check_admin(&self) -> Result<(), ConfigFault> {
+        match &self.admin {
+            Some(admin) if !admin.ip.is_loopback() && !admin.behind_proxy => Err(ConfigFault::OpenAdmin(admin.ip)),
+            _ => Ok(()),
+        }
+    }
+
     /// The unix socket on which commands reach the running leader.
     pub fn socket(&self) -> PathBuf {
         self.state.join("leader.sock")
     }
 }
 
-/// Why the declared followers can't be used.
+/// Why the configuration can't be used, though each of its values is right.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFault {
     /// A key is missing, malformed or readable by others.
@@ -180,4 +211,9 @@ pub enum ConfigFault {
         "{FILE}: followers {0} and {1} have the same key: give each machine its own (openssl rand 32 | basenc --base64url | tr -d =)"
     )]
     SharedKey(Name, Name),
+    /// Tokens would travel in the clear.
+    #[error(
+        "{FILE}: admin.ip is {0}, and whoever listens there could read the tokens: set it to 127.0.0.1, or put a proxy with TLS in front and say \"behindProxy\": true"
+    )]
+    OpenAdmin(IpAddr),
 }

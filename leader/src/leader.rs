@@ -1,5 +1,7 @@
 //! The running leader: what is published, and publishing.
 
+use crate::access::Access;
+use crate::audit::Audit;
 use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
 use crate::fault::Faults;
@@ -34,6 +36,10 @@ pub struct Leader {
     pub waits: Waits,
     /// What machines were proven to run, over time.
     pub chronicle: Chronicle,
+    /// Who may come in from elsewhere.
+    pub access: Access,
+    /// What was done, and by whom.
+    pub audit: Audit,
     pub(crate) press: Mutex<Press>,
 }
 
@@ -90,14 +96,49 @@ impl From<RenderError> for LeaderError {
     }
 }
 
+/// The ways to and from the followers.
+struct Doors {
+    gate: Gate,
+    rollout: Rollout,
+}
+
+impl Doors {
+    fn of(config: &Config) -> Result<Self, LeaderError> {
+        let keys = config.keys()?;
+        let rollout = Rollout::new(config, &keys).map_err(LeaderError::Address)?;
+        let gate = Gate::new(keys.into_iter().map(|(name, key)| (name.to_string(), key)), &config.limits);
+        Ok(Self { gate, rollout })
+    }
+}
+
 impl Leader {
     /// Opens the store, publishes or loads what is served, and is ready to listen.
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
-        let keys = config.keys()?;
-        let rollout = Rollout::new(&config, &keys).map_err(LeaderError::Address)?;
+        config.check_admin()?;
+        // Before anything is published.
+        let doors = Doors::of(&config)?;
         let mut press = Press::open(config.clone(), env)?;
         let published = press.start()?;
-        let gate = Gate::new(keys.into_iter().map(|(name, key)| (name.to_string(), key)), &config.limits);
+        Self::around(config, doors, press, published, stop)
+    }
+
+    /// The same for one command on the files, while no leader runs: nothing is published by opening.
+    pub fn offline(config: Config, env: Vec<(String, String)>) -> Result<Self, LeaderError> {
+        let doors = Doors::of(&config)?;
+        let press = Press::open(config.clone(), env)?;
+        let published = press.published()?;
+        let (_, stop) = watch::channel(false);
+        Self::around(config, doors, press, published, stop)
+    }
+
+    fn around(
+        config: Config,
+        doors: Doors,
+        press: Press,
+        published: Published,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Self, LeaderError> {
+        let Doors { gate, rollout } = doors;
         Ok(Self {
             gate,
             reports: Reports::new(),
@@ -106,6 +147,8 @@ impl Leader {
             stop,
             waits: Waits::default(),
             chronicle: Chronicle::start(&config.state),
+            access: Access::new(press.store().beside()?)?,
+            audit: Audit::new(press.store().beside()?),
             press: Mutex::new(press),
             config,
         })

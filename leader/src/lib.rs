@@ -2,6 +2,8 @@
 //! release's templates, published as revisions and served to followers.
 //! `docs/architecture.md` has the picture; the files below are its rooms.
 
+pub mod access;
+pub mod audit;
 pub mod backup;
 pub mod blame;
 pub mod chronicle;
@@ -36,6 +38,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use who::Actor;
 
 /// Runs a leader until `stop` turns true. `ready` is told the address once
 /// requests are answered.
@@ -55,15 +58,38 @@ pub async fn run(
     })?;
     let address = listener.local_addr().unwrap_or(wanted);
     let socket = listen_admin(&leader.config)?;
+    let people = listen_people(&leader).await?;
+    // A leader that can't write down what is done starts nothing.
+    let me = Actor::leader();
+    leader.audit.append(&audit::Event::done(&me, "start", concat!("version ", env!("CARGO_PKG_VERSION"))))?;
     let admin = tokio::spawn(http::serve_admin(leader.clone(), socket));
+    let people = tokio::spawn(http::serve_people(leader.clone(), people));
     tracing::info!(%address, revision = leader.published().revision.number, machines = leader.config.followers.len(), "the leader serves");
     ready(address);
     let limits = Arc::new(leader.config.limits.clone());
     let routed = leader.clone();
-    lockstep_edge::server::serve(listener, limits, stop, move |request| http::route(routed.clone(), request)).await;
-    let _ = admin.await;
+    lockstep_edge::server::serve(listener, limits, stop, move |request, peer| {
+        http::route(routed.clone(), request, peer)
+    })
+    .await;
+    let _ = (admin.await, people.await);
+    leader.audit.flush();
+    leader.audit.note(&audit::Event::done(&me, "stop", ""));
     let _ = std::fs::remove_file(leader.config.socket());
     Ok(())
+}
+
+/// The listener for people with API tokens, where one is configured.
+async fn listen_people(leader: &Leader) -> Result<Option<TcpListener>, LeaderError> {
+    let Some(admin) = &leader.config.admin else { return Ok(None) };
+    let wanted = SocketAddr::new(admin.ip, admin.port);
+    let listener = TcpListener::bind(wanted).await.map_err(|source| LeaderError::Listen {
+        what: wanted.to_string(),
+        next: listen_hint(&source, wanted.port()).replace("http.", "admin."),
+        source,
+    })?;
+    tracing::info!(url = %format!("http://{}", listener.local_addr().unwrap_or(wanted)), "people with API tokens are served");
+    Ok(Some(listener))
 }
 
 fn listen_hint(error: &std::io::Error, port: u16) -> String {

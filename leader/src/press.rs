@@ -57,6 +57,16 @@ impl Press {
         Ok(Self { config, store, env })
     }
 
+    /// The store, for what is kept beside revisions.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What is published, as it is; nothing on a new platform.
+    pub fn published(&self) -> Result<Published, LeaderError> {
+        Ok(Published::new(self.store.latest()?.unwrap_or_default()))
+    }
+
     /// What to serve at start: the last published revision, brought up to the
     /// declared machines; or, on a new platform, the first one.
     pub fn start(&mut self) -> Result<Published, LeaderError> {

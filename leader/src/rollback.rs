@@ -10,14 +10,14 @@ use crate::press::Press;
 use crate::published::Published;
 use crate::release::{self, Release};
 use crate::render::Machine;
-use crate::secrets::Secrets;
+use crate::secrets::{Drafts, Secrets, Used};
 use crate::source::{PLATFORM, Source};
 use crate::store::{Revision, Store};
 use lockstep_edge::{clock, durable};
 use lockstep_shared::Name;
 use lockstep_shared::api::Push;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -89,7 +89,7 @@ struct Back {
     last: Revision,
     old: Source,
     next: Revision,
-    secrets: BTreeSet<String>,
+    secrets: Used,
     otherwise: Vec<Otherwise>,
 }
 
@@ -142,7 +142,7 @@ impl Press {
         let declared = release::machines(&self.config);
         let mut bundles = BTreeMap::new();
         let mut otherwise = Vec::new();
-        let mut secrets = BTreeSet::new();
+        let mut secrets = Used::default();
         for machine in &declared {
             let had = old.bundles.get(&machine.name).filter(|bundle| bundle.role == machine.role);
             if let Some(bundle) = had {
@@ -153,7 +153,7 @@ impl Press {
             let why = if old.bundles.contains_key(&machine.name) { "had another role" } else { "was not declared" };
             let (bundle, what) = match self.rendered(&old, machine, &declared) {
                 Ok((bundle, used)) => {
-                    secrets.extend(used);
+                    secrets.join(used);
                     (Some(bundle), "rendered from that revision's files".to_owned())
                 }
                 Err(LeaderError::Faults(faults)) => {
@@ -204,7 +204,7 @@ impl Press {
         old: &Revision,
         machine: &Machine,
         declared: &[Machine],
-    ) -> Result<(Arc<lockstep_shared::Bundle>, BTreeSet<String>), LeaderError> {
+    ) -> Result<(Arc<lockstep_shared::Bundle>, Used), LeaderError> {
         let mut known = declared.to_vec();
         // Only those whose role that release has: the others are not asked for here.
         known.retain(|other| other.name == machine.name || old.bundles.contains_key(&other.name));
@@ -212,7 +212,7 @@ impl Press {
             known.push(Machine { name: name.clone(), role: bundle.role.clone(), addresses: Vec::new(), url: None });
         }
         let release = Release::compile(&old.source, &known);
-        let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store));
+        let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store), Drafts::Ignored);
         let number = self.store.last_number()? + 1;
         let bundles = release.render(std::slice::from_ref(machine), declared, &mut secrets, number)?;
         let bundle = bundles.into_values().next().ok_or_else(|| {
@@ -222,7 +222,7 @@ impl Press {
     }
 
     fn told(&self, back: &Back) -> Result<Rollback, LeaderError> {
-        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(&back.secrets).cloned().collect();
+        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(&back.secrets.values).cloned().collect();
         hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
         let hashes = back.old.files.iter().map(|(name, file)| (name.clone(), (file.sha256, file.executable))).collect();
         // What can't be read differs, too: it is told by the next plan.

@@ -85,6 +85,18 @@ pub struct Used {
     pub fresh: Vec<Fresh>,
 }
 
+impl Used {
+    /// Adds what was given out for something else.
+    pub fn join(&mut self, other: Self) {
+        self.values.extend(other.values);
+        for fresh in other.fresh {
+            if !self.fresh.iter().any(|known| (&known.name, &known.holder) == (&fresh.name, &fresh.holder)) {
+                self.fresh.push(fresh);
+            }
+        }
+    }
+}
+
 /// Where values come from, and those that were looked up already.
 pub struct Secrets<'s> {
     env: BTreeMap<String, String>,

@@ -24,6 +24,11 @@ pub enum Right {
 impl Right {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Read, Self::Edit, Self::Publish, Self::Secrets, Self::Followers, Self::Users];
+
+    /// From its word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|right| right.to_string() == word)
+    }
 }
 
 impl fmt::Display for Right {
@@ -94,6 +99,11 @@ impl Actor {
     /// Somebody on the leader's own machine, with the name they say: may do everything.
     pub fn local(name: &str, how: How) -> Self {
         Self { name: clean_name(name), how, rights: Right::ALL.to_vec() }
+    }
+
+    /// The leader itself.
+    pub fn leader() -> Self {
+        Self { name: "leader".to_owned(), how: How::Leader, rights: Vec::new() }
     }
 
     /// Somebody who may do nothing but look at what anyone may see.

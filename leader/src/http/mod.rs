@@ -6,19 +6,45 @@ mod operations;
 mod status;
 mod waits;
 
-pub use admin::{ACTOR, serve as serve_admin};
+pub use admin::{ACTOR, offline, serve as serve_admin, serve_people};
 pub use waits::Waits;
 
 use crate::leader::Leader;
+use crate::who::Actor;
 use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, reply};
 use lockstep_shared::Problem;
 use lockstep_shared::signature::SIGNATURE_INPUT;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Every request on the followers' listener. The first test is the hot one.
-pub async fn route(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
+/// Every request on the followers' listener.
+pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -> Reply {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let answer = answer(leader.clone(), request).await;
+    if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        let status = answer.status();
+        let counted = leader.audit.count(&format!("{} to a follower", status.as_u16()));
+        if counted.matters() {
+            // Not waited for: an answer takes no longer for being written down.
+            tokio::task::spawn_blocking(move || {
+                let action = format!("{method} on the followers' listener");
+                leader.audit.refused(
+                    counted,
+                    &Actor::unknown(),
+                    &action,
+                    uri.path(),
+                    &format!("{status}, from {peer}"),
+                );
+            });
+        }
+    }
+    answer
+}
+
+/// The first test is the hot one.
+async fn answer(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path();
     if path == "/conf" || path.starts_with("/conf/") {
         return match *request.method() {

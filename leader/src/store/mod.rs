@@ -9,11 +9,14 @@
 //! | `record.rs` | storing a revision |
 //! | `revisions.rs` | reading revisions and what differs between them |
 //! | `secrets.rs`, `drafts.rs` | secrets' values; those that wait for a revision |
+//! | `access.rs`, `audit.rs` | API tokens; the audit's chain |
 //! | `proven.rs` | what machines ran, and when |
 //! | `place.rs` | whether the database still is where it was opened |
 //! | `snapshot.rs` | a consistent copy for backups, and checking one |
 //! | `layout1.rs` | from the first layout |
 
+mod access;
+mod audit;
 mod content;
 mod drafts;
 mod error;
@@ -29,6 +32,8 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use access::StoredToken;
+pub use audit::{Broken, Chain, StoredRecord};
 pub use drafts::{Place as SecretPlace, Told};
 pub use error::StoreError;
 pub use proven::Proven;
@@ -106,15 +111,22 @@ impl Store {
         }
     }
 
+    /// Another connection beside this one, for what must not wait for it.
+    pub fn beside(&self) -> Result<Self, StoreError> {
+        Self::with_sealer(self.path(), self.sealer.again()?)
+    }
+
     fn connect(state: &Path) -> Result<Self, StoreError> {
-        let path = state.join(DATABASE);
-        let sealer = Sealer::load(&state.join(KEY))?;
+        Self::with_sealer(&state.join(DATABASE), Sealer::load(&state.join(KEY))?)
+    }
+
+    fn with_sealer(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(sql_at(&path))?;
-        schema::tune(&connection).map_err(sql_at(&path))?;
+        let connection = Connection::open_with_flags(path, flags).map_err(sql_at(path))?;
+        schema::tune(&connection).map_err(sql_at(path))?;
         // The first read opens the write-ahead log.
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(sql_at(&path))?;
-        let place = Place::of(&path)?;
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(sql_at(path))?;
+        let place = Place::of(path)?;
         Ok(Self { connection, place, sealer, lock: None })
     }
 

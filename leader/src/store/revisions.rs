@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An immutable revision: what was published, by whom, from what.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Revision {
     /// From 1, without gaps.
     pub number: u64,

@@ -23,7 +23,7 @@ const LEVEL: i32 = 3;
 /// The key of a store, at work.
 pub(super) struct Sealer {
     aead: LessSafeKey,
-    ids: hmac::Key,
+    pub(super) ids: hmac::Key,
     packer: RefCell<Compressor<'static>>,
     unpacker: RefCell<Decompressor<'static>>,
 }
@@ -47,13 +47,17 @@ impl Sealer {
         let bytes = zeroize::Zeroizing::new(std::fs::read(path).map_err(io_at(path))?);
         let short = || StoreError::Io { path: path.to_owned(), source: io::Error::other("32 bytes are expected") };
         let aead = UnboundKey::new(&CHACHA20_POLY1305, &bytes).map_err(|_| short())?;
-        let io = io_at(path);
-        Ok(Self {
-            aead: LessSafeKey::new(aead),
-            ids: hmac::Key::new(hmac::HMAC_SHA256, &bytes),
-            packer: RefCell::new(Compressor::new(LEVEL).map_err(&io)?),
-            unpacker: RefCell::new(Decompressor::new().map_err(&io)?),
-        })
+        Self::of(LessSafeKey::new(aead), hmac::Key::new(hmac::HMAC_SHA256, &bytes)).map_err(io_at(path))
+    }
+
+    fn of(aead: LessSafeKey, ids: hmac::Key) -> io::Result<Self> {
+        let (packer, unpacker) = (RefCell::new(Compressor::new(LEVEL)?), RefCell::new(Decompressor::new()?));
+        Ok(Self { aead, ids, packer, unpacker })
+    }
+
+    /// The same key, for another connection.
+    pub(super) fn again(&self) -> Result<Self, StoreError> {
+        Self::of(self.aead.clone(), self.ids.clone()).map_err(io_at(Path::new(super::KEY)))
     }
 
     /// The id of content: keyed, so that the store doesn't tell whether it holds a guessed text.

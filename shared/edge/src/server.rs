@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use lockstep_shared::Problem;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -26,10 +27,11 @@ const HARD_HEADER_BYTES: usize = 64 * 1024;
 const HARD_HEADERS: usize = 256;
 
 /// Serves until `stop` turns true (or its sender is gone), then lets open
-/// requests end. `handler` gets every request that is within the bounds.
+/// requests end. `handler` gets every request that is within the bounds, and
+/// the address it came from.
 pub async fn serve<H, F>(listener: TcpListener, limits: Arc<Limits>, stop: watch::Receiver<bool>, handler: H)
 where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + Unpin + 'static,
+    H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + Unpin + 'static,
     F: Future<Output = Reply> + Send + 'static,
 {
     let slots = Arc::new(Semaphore::new(limits.connections));
@@ -41,9 +43,9 @@ where
             () = stopped(&mut stopping) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                let connection = connection(stream, limits.clone(), stop.clone(), handler.clone());
+                let connection = connection(stream, peer.ip(), limits.clone(), stop.clone(), handler.clone());
                 tokio::spawn(async move {
                     connection.await;
                     drop(slot);
@@ -66,9 +68,14 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection<H, F>(stream: TcpStream, limits: Arc<Limits>, mut stop: watch::Receiver<bool>, handler: H)
-where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + Unpin + 'static,
+async fn connection<H, F>(
+    stream: TcpStream,
+    peer: IpAddr,
+    limits: Arc<Limits>,
+    mut stop: watch::Receiver<bool>,
+    handler: H,
+) where
+    H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Unpin + 'static,
     F: Future<Output = Reply> + Send + 'static,
 {
     let bounds = limits.clone();
@@ -79,7 +86,7 @@ where
         Box::pin(async move {
             Ok::<_, Infallible>(match past {
                 Some(problem) => reply(&problem),
-                None => handler(request).await,
+                None => handler(request, peer).await,
             })
         })
     });

@@ -1,15 +1,33 @@
-//! The ways in: who comes, and as whom they act.
+//! The ways in: who comes, and as whom they act. People on the leader's own
+//! machine come over the unix socket; everybody else over TCP, with a token.
 
+use super::refusal::Refusal;
+use crate::access::Denied;
+use crate::leader::Leader;
 use crate::who::{Actor, How};
+use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::serve::IncomingStream;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use lockstep_edge::gate::Reply;
+use lockstep_edge::server;
+use lockstep_shared::Problem;
+use std::net::IpAddr;
+use std::sync::Arc;
 use tokio::net::UnixListener;
+use tower::ServiceExt as _;
 
 /// The header in which a command on the leader's own machine says who types it.
 pub const ACTOR: &str = "lockstep-actor";
+
+/// What anyone on the admin listener may see: what watches and describes.
+const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
 
 /// Who is at the other end of the unix socket.
 #[derive(Debug, Clone, Copy)]
@@ -31,4 +49,97 @@ pub(super) async fn local(mut request: Request, next: Next) -> Response {
     let actor = Actor::local(said, How::Socket { uid: caller.and_then(|caller| caller.uid) });
     request.extensions_mut().insert(actor);
     next.run(request).await
+}
+
+/// A request over TCP: the token is looked at before a byte of the body is read.
+pub(super) async fn answer(
+    leader: Arc<Leader>,
+    router: Router,
+    request: hyper::Request<Incoming>,
+    peer: IpAddr,
+) -> Reply {
+    let (head, incoming) = request.into_parts();
+    let peer = asker(&leader, &head.headers, peer);
+    let actor = match admit(&leader, &head.headers, head.uri.path(), peer) {
+        Ok(actor) => actor,
+        Err(problem) => {
+            let counted = leader.audit.count(problem.short_kind());
+            if counted.matters() {
+                let (action, detail) = (
+                    format!("{} on the admin listener", head.method),
+                    format!("{}, from {peer}", problem.short_kind()),
+                );
+                let path = head.uri.path().to_owned();
+                tokio::task::spawn_blocking(move || {
+                    leader.audit.refused(counted, &Actor::unknown(), &action, &path, &detail);
+                });
+            }
+            return whole(Refusal::from(problem).into_response()).await;
+        }
+    };
+    if let How::Token { .. } = actor.how {
+        let (leader, actor) = (leader.clone(), actor.clone());
+        tokio::task::spawn_blocking(move || leader.audit.login(&actor, &peer.to_string()));
+    }
+    let body = match server::read_body(incoming, &leader.config.limits).await {
+        Ok(body) => body,
+        Err(problem) => return whole(Refusal::from(problem).into_response()).await,
+    };
+    let mut request = Request::from_parts(head, Body::from(body));
+    request.extensions_mut().insert(actor);
+    match router.oneshot(request).await {
+        Ok(answer) => whole(answer).await,
+        Err(never) => match never {},
+    }
+}
+
+async fn whole(answer: Response) -> Reply {
+    let (head, body) = answer.into_parts();
+    // Answers are made from memory: reading one can't fail.
+    let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    Reply::from_parts(head, Full::new(bytes))
+}
+
+/// The address that failures are counted by.
+fn asker(leader: &Leader, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    let behind = leader.config.admin.as_ref().is_some_and(|admin| admin.behind_proxy);
+    let said = || {
+        let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+        last.rsplit(',').next()?.trim().parse().ok()
+    };
+    behind.then(said).flatten().unwrap_or(peer)
+}
+
+/// Who comes with these headers. A right token always gets in, however many
+/// wrong ones came from the same address: nobody can lock others out.
+fn admit(leader: &Leader, headers: &HeaderMap, path: &str, peer: IpAddr) -> Result<Actor, Problem> {
+    let Some(said) = headers.get(header::AUTHORIZATION) else {
+        if OPEN.contains(&path) {
+            return Ok(Actor::unknown());
+        }
+        let detail = "send a token, as Authorization: Bearer lockstep_...; lockstep access create NAME --right read makes one, on the leader's machine";
+        return Err(refusal(leader, peer, "unauthenticated", "Who are you?", detail));
+    };
+    let token = said.to_str().ok().and_then(|said| said.split_once(' '));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+    let denied = match token.map(|token| leader.access.admit(token)) {
+        Some(Ok(actor)) => return Ok(actor),
+        Some(Err(denied)) => denied,
+        None => Denied::Misspelt,
+    };
+    let detail = match denied {
+        Denied::Misspelt => {
+            "this is not a token of lockstep, or it was not copied as a whole: Authorization: Bearer lockstep_..."
+        }
+        Denied::Unknown => "no such token is known: it was revoked, or made on another leader (lockstep access list)",
+        Denied::Expired => "this token has ended: make a new one on the leader (lockstep access create)",
+    };
+    Err(refusal(leader, peer, "bad-token", "The token is not taken", detail))
+}
+
+fn refusal(leader: &Leader, peer: IpAddr, kind: &str, title: &str, detail: &str) -> Problem {
+    match leader.access.failed(peer) {
+        None => Problem::new(401, kind, title, detail),
+        Some(seconds) => super::too_often(seconds),
+    }
 }

@@ -3,10 +3,15 @@
 //! may do all. Every route is described where it is handled, and the
 //! `OpenAPI` document is made from the same routes.
 
+mod access;
+mod audit;
+mod audited;
 mod conf;
 mod door;
 mod extract;
 mod fleet;
+mod openapi;
+mod operations;
 mod publishing;
 mod refusal;
 mod revisions;
@@ -15,14 +20,14 @@ mod settings;
 
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use axum::{Extension, Router};
 use lockstep_shared::Problem;
 use refusal::Refusal;
 use std::sync::Arc;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -39,13 +44,29 @@ pub async fn serve(leader: Arc<Leader>, listener: UnixListener) {
     }
 }
 
+/// Serves people with API tokens until the leader stops.
+pub async fn serve_people(leader: Arc<Leader>, listener: Option<TcpListener>) {
+    let Some(listener) = listener else { return };
+    let (limits, stop) = (Arc::new(leader.config.limits.clone()), leader.stop.clone());
+    let router = router(leader.clone());
+    let answer = move |request, peer| door::answer(leader.clone(), router.clone(), request, peer);
+    lockstep_edge::server::serve(listener, limits, stop, answer).await;
+}
+
+/// The same routes for one command, in its own process, while no leader runs.
+pub fn offline(leader: Arc<Leader>, actor: Actor) -> Router {
+    router(leader).layer(Extension(actor))
+}
+
 /// Everything behind the doors; whoever comes through one has an [`Actor`] on.
 fn router(leader: Arc<Leader>) -> Router {
     let most = leader.config.limits.body_bytes;
-    let (router, _document) = routes().with_state(leader).split_for_parts();
+    let (router, document) = routes().with_state(leader.clone()).split_for_parts();
     router
         .fallback(|| async { Refusal::from(nothing_here()) })
+        .layer(Extension(openapi::Document::new(document)))
         .layer(DefaultBodyLimit::max(most))
+        .layer(middleware::from_fn_with_state(leader, audited::audited))
         .layer(middleware::from_fn(explain))
 }
 
@@ -77,8 +98,17 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(settings::unused))
         .routes(routes!(settings::files))
         .routes(routes!(settings::schema))
-        .route("/conf", axum::routing::get(conf::conf))
-        .route("/conf/{*path}", axum::routing::get(conf::conf))
+        .routes(routes!(access::tokens, access::create))
+        .routes(routes!(access::revoke))
+        .routes(routes!(audit::audit))
+        .routes(routes!(audit::verdict))
+        .routes(routes!(conf::whole))
+        .routes(routes!(conf::role))
+        .routes(routes!(conf::file))
+        .routes(routes!(operations::healthz))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+        .routes(routes!(operations::openapi))
 }
 
 fn nothing_here() -> Problem {
@@ -88,6 +118,12 @@ fn nothing_here() -> Problem {
         "There is nothing here",
         "see /openapi.json for what this leader answers to; a command of another version than its leader asks for other things",
     )
+}
+
+/// For those who failed or were refused again and again.
+fn too_often(seconds: i64) -> Problem {
+    let detail = format!("too many refusals: wait {seconds} s");
+    Problem::new(429, "too-often", "Too many refusals", detail).with("retry_after", seconds)
 }
 
 /// Refuses those that may not.

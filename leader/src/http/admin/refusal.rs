@@ -1,5 +1,6 @@
 //! Errors as answers: problem bodies (RFC 9457).
 
+use super::audited::Noted;
 use crate::leader::LeaderError;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +14,7 @@ impl IntoResponse for Refusal {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE))];
         let mut answer = (status, kind, self.0.to_json()).into_response();
+        answer.extensions_mut().insert(Noted(self.0.short_kind().to_owned()));
         match status {
             StatusCode::UNAUTHORIZED => {
                 let how = HeaderValue::from_static("Bearer realm=\"lockstep\"");
@@ -37,20 +39,15 @@ pub(super) fn explained(method: &Method, answer: Response) -> Response {
     if !error || told || method == Method::HEAD {
         return answer;
     }
-    let allowed = answer.headers().get(header::ALLOW).cloned();
     let problem = if status == StatusCode::METHOD_NOT_ALLOWED {
-        let these = allowed.as_ref().and_then(|these| these.to_str().ok()).unwrap_or_default();
-        let detail = format!("this address takes {these} only");
+        // The router adds `Allow` on the way out.
+        let detail = "the header Allow names the methods that this address takes";
         Problem::new(405, "method-not-allowed", "The method is not allowed here", detail)
     } else {
         let title = status.canonical_reason().unwrap_or("The request was not done");
         Problem::new(status.as_u16(), "refused", title, "see /openapi.json for what this leader answers to")
     };
-    let mut answer = Refusal(problem).into_response();
-    if let Some(allowed) = allowed {
-        answer.headers_mut().insert(header::ALLOW, allowed);
-    }
-    answer
+    Refusal(problem).into_response()
 }
 
 impl From<Problem> for Refusal {

@@ -1,14 +1,15 @@
 //! Looking back: the history, revisions, what differs between them, what
 //! machines ran, who set what.
 
+use super::extract::{Json, Path, Query};
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::blame::Blame;
 use crate::history::{Compared, History, Listing, Ran, Shown, ShownBundle, ShownContent};
 use crate::leader::{Leader, LeaderError};
 use crate::who::{Actor, Right};
-use axum::extract::{Path, Query, State};
-use axum::{Extension, Json};
+use axum::Extension;
+use axum::extract::State;
 use lockstep_edge::clock;
 use serde::Deserialize;
 use std::sync::Arc;

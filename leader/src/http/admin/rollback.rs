@@ -1,12 +1,13 @@
 //! Going back to an old revision, and what lies on disk beside what is published.
 
+use super::extract::{Json, Query};
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::leader::Leader;
 use crate::rollback::{Disk, Request, Rollback, disk as disk_beside};
 use crate::who::{Actor, Right};
-use axum::extract::{Query, State};
-use axum::{Extension, Json};
+use axum::Extension;
+use axum::extract::State;
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
