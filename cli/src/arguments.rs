@@ -10,13 +10,19 @@ pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// The leader's admin listener, to act on it from another machine [env: `LOCKSTEP_URL`, with `LOCKSTEP_TOKEN`]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The file with the API token for it [env: `LOCKSTEP_TOKEN_FILE`]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Where the files are.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Root {
     /// The home folder [default: $`LOCKSTEP_ROOT`, then $`PRYV_CONF_ROOT`, then /var/lib/lockstep]
-    #[arg(long = "root", value_name = "DIR")]
+    #[arg(long = "root", value_name = "DIR", global = true)]
     dir: Option<PathBuf>,
 }
 
@@ -166,6 +172,27 @@ pub(crate) enum Command {
     Settings {
         #[command(subcommand)]
         command: crate::command::settings::Settings,
+    },
+    /// Show, set and rotate secrets
+    Secrets {
+        #[command(subcommand)]
+        secrets: crate::command::Secrets,
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Make, show and revoke API tokens, for people and programs elsewhere
+    Access {
+        #[command(subcommand)]
+        access: crate::command::Access,
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Show who did what, or whether the record of it is whole
+    Audit {
+        #[command(flatten)]
+        options: crate::command::AuditOptions,
+        #[command(flatten)]
+        root: Root,
     },
     /// Print the completions of a shell
     Completions {

@@ -4,7 +4,10 @@
 mod arguments;
 mod command;
 mod exit;
+mod hidden;
 mod moment;
+mod printable;
+mod remote;
 mod service;
 mod socket;
 

@@ -14,6 +14,32 @@ fn shown(time: Timestamp, zone: TimeZone) -> String {
     time.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
+/// Unix seconds, the same way.
+pub(crate) fn at(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| shown(time, TimeZone::system()))
+}
+
+/// A span: `45s`, `30m`, `12h`, `90d`, `2w`. Seconds.
+pub(crate) fn span(text: &str) -> Result<i64, Failed> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86_400),
+        "w" => Some(7 * 86_400),
+        _ => None,
+    };
+    let whole = number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<i64>().ok()).flatten();
+    let seconds = whole.filter(|number| *number > 0).zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    seconds.ok_or_else(|| failed(format!("{text:?} is no span of time: write e.g. 90d, 12h or 30m")))
+}
+
+/// A time as [`parse`] takes it, or a span before now.
+pub(crate) fn since(text: &str) -> Result<i64, Failed> {
+    span(text).map(|span| lockstep_edge::clock::now().saturating_sub(span)).or_else(|_| parse(text))
+}
+
 /// What a person typed, in Unix seconds: RFC 3339, or without an offset in the
 /// zone of this machine; a time of day alone is the last such moment.
 pub(crate) fn parse(text: &str) -> Result<i64, Failed> {
@@ -39,6 +65,14 @@ fn read(text: &str, now: &Zoned) -> Option<Zoned> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_positive_and_have_a_unit() {
+        assert_eq!((span("90d").unwrap(), span("12h").unwrap(), span("45s").unwrap()), (7_776_000, 43_200, 45));
+        for text in ["", "d", "0d", "-3d", "5", "1y", "1.5h", "99999999999999999d"] {
+            assert!(span(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn times_are_read_as_people_type_them() {

@@ -1,25 +1,43 @@
-//! Speaks to the running leader over its unix socket.
+//! Speaks to the leader: the running one over its unix socket; one on another
+//! machine with an API token; or, where none runs, the same routes in this
+//! process, on its files.
 
-use crate::command::author;
+use crate::command::{author, environment, say};
 use crate::exit::{Failed, failed};
+use crate::remote::Remote;
+use axum::Router;
+use axum::body::Body;
 use lockstep_edge::client::{builder, innermost};
 use lockstep_leader::config::Config;
-use lockstep_leader::http::ACTOR;
+use lockstep_leader::http::{ACTOR, offline};
+use lockstep_leader::leader::Leader;
+use lockstep_leader::who::{Actor, How};
 use lockstep_shared::Problem;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
+use tower::ServiceExt as _;
 
-/// The socket of a leader that answers.
-pub(crate) struct Socket {
-    http: reqwest::Client,
+/// A way to a leader.
+pub(crate) struct Socket(Way);
+
+enum Way {
+    /// Over HTTP: the client, and what stands before a target.
+    Wire { http: reqwest::Client, base: String },
+    /// In this process, while no leader runs.
+    Files(Router),
 }
 
 impl Socket {
-    /// The running leader's, or `None` where none runs.
+    /// The leader that `--url` names, or the running one here; `None` where none runs.
     pub(crate) fn find(config: &Config) -> Result<Option<Self>, Failed> {
+        if let Some(remote) = Remote::asked()? {
+            return Self::far(&remote).map(Some);
+        }
         let path: PathBuf = config.socket();
         match UnixStream::connect(&path) {
             Ok(_) => {}
@@ -36,7 +54,7 @@ impl Socket {
             actor.insert(ACTOR, name);
         }
         let http = builder().tls_certs_only([]).unix_socket(path).default_headers(actor).build()?;
-        Ok(Some(Self { http }))
+        Ok(Some(Self(Way::Wire { http, base: "http://leader".to_owned() })))
     }
 
     /// The same, where a leader has to run.
@@ -49,38 +67,99 @@ impl Socket {
         })
     }
 
+    /// The same, or its files where none runs; that is said.
+    pub(crate) fn or_files(config: Config) -> Result<Self, Failed> {
+        if let Some(running) = Self::find(&config)? {
+            return Ok(running);
+        }
+        let leader = Leader::offline(config, environment())?;
+        say("no leader is running: this works on its files");
+        let actor = Actor::local(&author(), How::Offline { uid: rustix::process::getuid().as_raw() });
+        Ok(Self(Way::Files(offline(Arc::new(leader), actor))))
+    }
+
+    fn far(remote: &Remote) -> Result<Self, Failed> {
+        let mut headers = HeaderMap::new();
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", remote.token.as_str()))
+            .map_err(|_| failed("the token holds signs that no token has: copy it again, as a whole"))?;
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+        let mut http = builder().default_headers(headers);
+        if remote.url.starts_with("http://") {
+            http = http.tls_certs_only([]);
+        }
+        Ok(Self(Way::Wire { http: http.build()?, base: remote.url.clone() }))
+    }
+
     pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failed> {
-        self.send(self.http.get(format!("http://leader{target}"))).await
+        self.send(Method::GET, target, None).await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> Result<T, Failed> {
-        self.send(self.http.post(format!("http://leader{target}")).json(body)).await
+        self.send(Method::POST, target, Some(serde_json::to_vec(body)?)).await
     }
 
     pub(crate) async fn put<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> Result<T, Failed> {
-        self.send(self.http.put(format!("http://leader{target}")).json(body)).await
+        self.send(Method::PUT, target, Some(serde_json::to_vec(body)?)).await
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failed> {
-        self.send(self.http.delete(format!("http://leader{target}"))).await
+        self.send(Method::DELETE, target, None).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Failed> {
-        let broken = |error: reqwest::Error| failed(format!("the leader did not answer: {}", innermost(&error)));
-        let answer = request.send().await.map_err(broken)?;
-        let good = answer.status().is_success();
-        let body = answer.bytes().await.map_err(broken)?;
-        if good {
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, Failed> {
+        let (status, body) = match &self.0 {
+            Way::Wire { http, base } => wire(http, method, format!("{base}{target}"), body).await?,
+            Way::Files(router) => files(router.clone(), method, target, body).await?,
+        };
+        if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| {
                 failed(format!("the leader's answer can't be read ({error}): are leader and command of one version?"))
             });
         }
         let problem: Result<Problem, _> = serde_json::from_slice(&body);
         Err(problem.map_or_else(
-            |_| failed("the leader answered with an error it did not explain: see its log"),
+            |_| failed(format!("the leader answered {status} and did not explain it: see its log")),
             |problem| failed(problem.detail),
         ))
     }
+}
+
+async fn wire(
+    http: &reqwest::Client,
+    method: Method,
+    url: String,
+    body: Option<Vec<u8>>,
+) -> Result<(StatusCode, Vec<u8>), Failed> {
+    let broken = |error: reqwest::Error| failed(format!("the leader did not answer: {}", innermost(&error)));
+    let mut request = http.request(method, url);
+    if let Some(body) = body {
+        request = request.header("content-type", "application/json").body(body);
+    }
+    let answer = request.send().await.map_err(broken)?;
+    let status = answer.status();
+    Ok((status, answer.bytes().await.map_err(broken)?.to_vec()))
+}
+
+async fn files(
+    router: Router,
+    method: Method,
+    target: &str,
+    body: Option<Vec<u8>>,
+) -> Result<(StatusCode, Vec<u8>), Failed> {
+    let request = axum::http::Request::builder().method(method).uri(target).header("content-type", "application/json");
+    let request = request.body(body.map_or_else(Body::empty, Body::from))?;
+    let answer = match router.oneshot(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    };
+    let status = answer.status();
+    Ok((status, axum::body::to_bytes(answer.into_body(), usize::MAX).await?.to_vec()))
 }
 
 /// A text as one segment of a path, or one value of a query.

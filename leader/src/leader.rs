@@ -176,6 +176,11 @@ impl Leader {
         self.published.send_replace(Arc::new(published.after(&before)));
     }
 
+    /// Works with what publishing works with, while nothing is published.
+    pub fn with_press<T>(&self, work: impl FnOnce(&mut Press) -> T) -> T {
+        work(&mut self.press.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What publishing would change. Blocks while it renders.
     pub fn plan(&self) -> Result<Publication, LeaderError> {
         self.press.lock().unwrap_or_else(PoisonError::into_inner).plan()

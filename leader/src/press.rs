@@ -62,6 +62,16 @@ impl Press {
         &self.store
     }
 
+    /// How the leader runs.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether the environment gives a secret's value.
+    pub fn gives(&self, secret: &str) -> bool {
+        self.env.iter().any(|(name, _)| name.strip_prefix(crate::secrets::ENV) == Some(secret))
+    }
+
     /// What is published, as it is; nothing on a new platform.
     pub fn published(&self) -> Result<Published, LeaderError> {
         Ok(Published::new(self.store.latest()?.unwrap_or_default()))

@@ -1,5 +1,7 @@
 //! One file a command; what several print stands in `show`.
 
+mod access;
+mod audit;
 mod backup;
 mod blame;
 mod diff;
@@ -14,25 +16,40 @@ mod publish;
 mod render;
 mod revision;
 mod rollback;
+mod secrets;
 pub(crate) mod settings;
 mod show;
 mod status;
 mod validate;
 
+pub(crate) use access::Access;
+pub(crate) use audit::Options as AuditOptions;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
+pub(crate) use secrets::Secrets;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::{Done, Failed};
+use crate::remote;
+use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use lockstep_leader::config::Config;
 use std::io::Write as _;
 use std::path::Path;
 
 pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
+    remote::remember(arguments.url, arguments.token_file);
+    match arguments.command {
+        Command::Leader { .. }
+        | Command::Follower { .. }
+        | Command::Validate { .. }
+        | Command::Render { .. }
+        | Command::Completions { .. } => remote::refuse()?,
+        _ => {}
+    }
     match arguments.command {
         Command::Leader { root } => leader::run(&root.path()),
         Command::Follower { root } => follower::run(&root.path()),
@@ -55,6 +72,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Backup { root, options } => backup::save(&root.path(), &options),
         Command::Restore { root, options } => backup::restore(&root.path(), options),
         Command::Settings { command } => wait_for(settings::run(command)),
+        Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
+        Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
+        Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());
@@ -63,7 +83,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
     }
 }
 
-fn environment() -> Vec<(String, String)> {
+pub(crate) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
@@ -76,6 +96,13 @@ fn leader_config(root: &Path) -> Result<Config, Failed> {
 /// A short command that waits for the leader.
 fn wait_for(work: impl Future<Output = Result<Done, Failed>>) -> Result<Done, Failed> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// A table with these heads.
+fn table<const N: usize>(heads: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(heads);
+    table
 }
 
 /// Prints one JSON document.
@@ -97,7 +124,7 @@ fn write_out(bytes: &[u8]) -> Result<(), Failed> {
 
 /// What a person should know beside the result.
 #[allow(clippy::print_stderr)]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 

@@ -19,25 +19,49 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if !is_json(kind) {
-            let detail = format!("the body has to be JSON: send content-type: application/json (it is {kind:?})");
-            return Err(Problem::new(415, "unsupported-media-type", "The body is not JSON", detail).into());
-        }
-        let body = Bytes::from_request(request, state).await.map_err(|broken| unread(&broken))?;
-        let mut json = serde_json::Deserializer::from_slice(&body);
-        let value: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let (line, column) = (error.inner().line(), error.inner().column());
-            let place = error.path().to_string();
-            let about = if place == "." { String::new() } else { format!("{place}: ") };
-            misread(format!("{about}{}", error.inner()))
-                .with("pointer", pointer(error.path()))
-                .with("line", line)
-                .with("column", column)
-        })?;
-        json.end().map_err(|error| misread(error.to_string()))?;
-        Ok(Self(value))
+        parse(&read(request, state).await?).map(Self).map_err(Refusal::from)
     }
+}
+
+/// A JSON body that holds a secret: what is wrong with it is told without a word of it.
+pub(super) struct Sealed<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sealed<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let body = read(request, state).await?;
+        parse(&body).map(Self).map_err(|told| {
+            let members = ["line", "column"].map(|name| (name, told.members.get(name).cloned().unwrap_or_default()));
+            let detail = "it is not of the form that /openapi.json describes; what stands there is not shown, since it is secret";
+            let [(line, at), (column, on)] = members;
+            misread(detail.to_owned()).with(line, at).with(column, on).into()
+        })
+    }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !is_json(kind) {
+        let detail = format!("the body has to be JSON: send content-type: application/json (it is {kind:?})");
+        return Err(Problem::new(415, "unsupported-media-type", "The body is not JSON", detail).into());
+    }
+    Bytes::from_request(request, state).await.map_err(|broken| unread(&broken))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let place = error.path().to_string();
+        let about = if place == "." { String::new() } else { format!("{place}: ") };
+        placed(misread(format!("{about}{}", error.inner())), error.inner()).with("pointer", pointer(error.path()))
+    })?;
+    json.end().map_err(|error| placed(misread(error.to_string()), &error))?;
+    Ok(value)
+}
+
+fn placed(problem: Problem, error: &serde_json::Error) -> Problem {
+    problem.with("line", error.line()).with("column", error.column())
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {

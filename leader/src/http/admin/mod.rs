@@ -16,6 +16,7 @@ mod publishing;
 mod refusal;
 mod revisions;
 mod rollback;
+mod secrets;
 mod settings;
 
 use crate::leader::Leader;
@@ -102,6 +103,10 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(access::revoke))
         .routes(routes!(audit::audit))
         .routes(routes!(audit::verdict))
+        .routes(routes!(secrets::secrets))
+        .routes(routes!(secrets::secret, secrets::set))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(secrets::discard))
         .routes(routes!(conf::whole))
         .routes(routes!(conf::role))
         .routes(routes!(conf::file))

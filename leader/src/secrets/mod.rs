@@ -1,6 +1,8 @@
 //! Secrets' values: from the environment, from the store, or made once from
 //! the operating system's randomness. Only rendering sees them.
 
+pub mod inventory;
+
 use crate::fault::Fault;
 use crate::platform::formats::misfit as misfit_words;
 use crate::platform::values::SecretValues;
@@ -18,7 +20,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 /// The prefix of environment variables that give a secret's value.
-const ENV: &str = "LOCKSTEP_SECRET_";
+pub const ENV: &str = "LOCKSTEP_SECRET_";
 
 /// What is done with next values: those that were set, rotated or made and are
 /// not published yet.

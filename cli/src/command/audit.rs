@@ -1,0 +1,105 @@
+//! `lockstep audit`: who did what; and whether the record of it is whole.
+
+use super::{leader_config, print, print_json, say, table};
+use crate::exit::{Done, Failed, failed};
+use crate::moment;
+use crate::printable::printable;
+use crate::socket::{Socket, escaped};
+use lockstep_leader::audit::{Chained, Outcome, Record, Verdict};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What to show or to look over.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Not before this time: 7d, 14:03, 2026-11-21, "2026-11-21 14:03"
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
+    /// At most so many records, the latest
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Recompute the whole chain; exit 1 if a record was changed or is missing
+    #[arg(long)]
+    verify: bool,
+    /// With --verify: a number and a hash that were noted earlier have to be in it
+    #[arg(long, value_name = "N:HASH", requires = "verify")]
+    known: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
+    let socket = Socket::or_files(leader_config(root)?)?;
+    if options.verify {
+        return verify(&socket, &options).await;
+    }
+    let mut target = format!("/admin/audit?limit={}", options.limit);
+    if let Some(since) = &options.since {
+        target += &format!("&since={}", moment::since(since)?);
+    }
+    let records: Vec<Chained> = socket.get(&target).await?;
+    if options.json {
+        print_json(&records)?;
+    } else if records.is_empty() {
+        say("nothing is recorded in that time");
+    } else {
+        print(&shown(&records))?;
+    }
+    Ok(Done::Good)
+}
+
+async fn verify(socket: &Socket, options: &Options) -> Result<Done, Failed> {
+    let mut target = "/admin/audit/verdict".to_owned();
+    if let Some(known) = &options.known {
+        let (number, hash) =
+            known.split_once(':').ok_or_else(|| failed("--known takes what --verify printed, as N:HASH"))?;
+        target += &format!("?number={}&hash={}", escaped(number), escaped(hash));
+    }
+    let verdict: Verdict = socket.get(&target).await?;
+    if options.json {
+        print_json(&verdict)?;
+    }
+    if !verdict.sound {
+        let (number, why) = (verdict.first_bad.unwrap_or_default(), verdict.why.unwrap_or_default());
+        return Err(failed(format!(
+            "the audit is not whole: record {number}: {why}. {} records before it are sound; compare with a backup of state/ (lockstep audit --verify --known N:HASH)",
+            verdict.records
+        )));
+    }
+    if !options.json {
+        print(&format!(
+            "the audit is whole: {} records, head {}:{}\n",
+            verdict.records, verdict.records, verdict.head
+        ))?;
+    }
+    Ok(Done::Good)
+}
+
+/// One line for what was asked and what came of it; what was only asked stands alone.
+fn shown(records: &[Chained]) -> String {
+    let answered: BTreeSet<i64> = records.iter().filter_map(|chained| chained.record.answers).collect();
+    let mut table = table(["no", "time", "who", "how", "what", "of", "outcome", "more"]);
+    for Chained { record, .. } in records.iter().filter(|chained| !answered.contains(&chained.record.number)) {
+        table.add_row([
+            record.number.to_string(),
+            moment::at(record.time),
+            printable(&record.actor),
+            printable(&record.how),
+            printable(&record.action),
+            printable(&record.target),
+            outcome(record).to_owned(),
+            printable(&record.detail),
+        ]);
+    }
+    format!("{table}\n")
+}
+
+fn outcome(record: &Record) -> &'static str {
+    match record.outcome {
+        Outcome::Asked => "asked, no answer",
+        Outcome::Done => "done",
+        Outcome::Refused => "refused",
+        Outcome::Failed => "FAILED",
+    }
+}
