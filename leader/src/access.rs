@@ -21,7 +21,7 @@ const RANDOM: usize = 43;
 const CHECK: usize = 6;
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Failures of one peer, within `WINDOW` seconds, that are still answered in full.
-const FAILURES: u32 = 10;
+const FAILURES: u32 = 60;
 const WINDOW: i64 = 60;
 /// Peers that are counted at once.
 const PEERS: usize = 10_000;

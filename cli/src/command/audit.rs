@@ -52,9 +52,7 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
 async fn verify(socket: &Socket, options: &Options) -> Result<Done, Failed> {
     let mut target = "/admin/audit/verdict".to_owned();
     if let Some(known) = &options.known {
-        let (number, hash) =
-            known.split_once(':').ok_or_else(|| failed("--known takes what --verify printed, as N:HASH"))?;
-        target += &format!("?number={}&hash={}", escaped(number), escaped(hash));
+        target += &format!("?known={}", escaped(known));
     }
     let verdict: Verdict = socket.get(&target).await?;
     if options.json {

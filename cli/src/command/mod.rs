@@ -35,7 +35,7 @@ pub(crate) use secrets::Secrets;
 use crate::arguments::{Arguments, Command};
 use crate::exit::{Done, Failed};
 use crate::remote;
-use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use lockstep_leader::config::Config;
 use std::io::Write as _;
 use std::path::Path;
@@ -101,7 +101,7 @@ fn wait_for(work: impl Future<Output = Result<Done, Failed>>) -> Result<Done, Fa
 /// A table with these heads.
 fn table<const N: usize>(heads: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(heads);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(heads);
     table
 }
 

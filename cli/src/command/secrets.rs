@@ -30,7 +30,7 @@ pub(crate) enum Secrets {
         #[arg(long)]
         json: bool,
     },
-    /// Set a secret's next value, from standard input, a file or the environment; publish makes it current
+    /// Set a secret's next value, from standard input, a file or the environment (newlines at its end are cut off); publish makes it current
     Set {
         /// The secret
         name: String,
@@ -101,7 +101,7 @@ pub(super) async fn run(root: &Path, secrets: Secrets) -> Result<Done, Failed> {
                 )));
             }
             let value = value_of(&name, file.as_deref(), env.as_deref())?;
-            let body = json!({"value": value.as_str(), "machine": machine, "role": role});
+            let body = json!({"value": value.trim_end_matches('\n'), "machine": machine, "role": role});
             let _: Entry = connect(root)?.put(&target(&name, ""), &body).await?;
             say(&format!(
                 "{name} has a next value: lockstep plan shows what changes, lockstep publish makes it current"
@@ -170,7 +170,7 @@ fn value_of(name: &str, file: Option<&Path>, env: Option<&str>) -> Result<Zeroiz
     }
     let mut bytes = Zeroizing::new(Vec::new());
     // A byte more than any value may have: what is longer is refused by its length.
-    std::io::stdin().lock().take(64 * 1024 + 2).read_to_end(&mut bytes)?;
+    std::io::stdin().lock().take(4 * 64 * 1024 + 2).read_to_end(&mut bytes)?;
     String::from_utf8(bytes.to_vec()).map(Zeroizing::new).map_err(|_| no_text())
 }
 

@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-/// Shorter values can't be told from other text, so that diffs could not mask them.
+/// In characters. Shorter values can't be told from other text, so that diffs could not mask them.
 const SHORTEST: usize = 4;
-/// The longest value, in bytes.
+/// The longest value, in characters.
 const LONGEST: usize = 64 * 1024;
 
 /// A secret of the release, without any value.
@@ -116,7 +116,10 @@ pub enum SecretError {
     /// No such secret.
     #[error("{0}")]
     Unknown(String),
-    /// It can't be set, or not to this.
+    /// The release or the environment says otherwise.
+    #[error("{0}")]
+    Otherwise(String),
+    /// It can't be set to this.
     #[error("{0}")]
     Unfit(String),
     /// The files or the store.
@@ -186,22 +189,27 @@ impl View {
             (Scope::Machine, Whose { machine: Some(machine), role: None }) => (machine, "machine"),
             (Scope::Role, Whose { machine: None, role: Some(role) }) => (role, "role"),
             (Scope::Platform, _) => {
-                return Err(SecretError::Unfit(format!(
+                return Err(SecretError::Otherwise(format!(
                     "{name} has one value for the whole platform: name neither machine nor role"
                 )));
             }
             (Scope::Role, _) => {
-                return Err(SecretError::Unfit(format!("{name} has one value for each role: say --role ROLE")));
+                return Err(SecretError::Otherwise(format!("{name} has one value for each role: say --role ROLE")));
             }
             (Scope::Machine, _) => {
-                return Err(SecretError::Unfit(format!("{name} has one value for each machine: say --machine NAME")));
+                return Err(SecretError::Otherwise(format!(
+                    "{name} has one value for each machine: say --machine NAME"
+                )));
             }
         };
         if holders.contains(wanted) {
             return Ok(vec![wanted.clone()]);
         }
         let near = crate::fault::nearest(wanted, holders.iter().map(String::as_str));
-        Err(SecretError::Unfit(format!("no {flag} {wanted:?} is declared{near}; there are: {}", holders.join(", "))))
+        Err(SecretError::Otherwise(format!(
+            "no {flag} {wanted:?} is declared{near}; there are: {}",
+            holders.join(", ")
+        )))
     }
 
     fn files(&self, name: &str) -> Vec<UsedIn> {
@@ -298,7 +306,7 @@ fn entry(
     })
 }
 
-/// Keeps a value that a person gives as the next one of one holder. A newline at its end is cut off.
+/// Keeps a value that a person gives as the next one of one holder.
 pub fn set(
     press: &Press,
     name: &str,
@@ -312,20 +320,26 @@ pub fn set(
     let holders = view.meant(name, secret.scope, whose)?;
     let [holder] = &holders[..] else {
         let (each, flag) = if secret.scope == Scope::Role { ("role", "--role") } else { ("machine", "--machine") };
-        return Err(SecretError::Unfit(format!("{name} has one value for each {each}: say whose, with {flag} NAME")));
+        return Err(SecretError::Otherwise(format!(
+            "{name} has one value for each {each}: say whose, with {flag} NAME"
+        )));
     };
-    let value = value.trim_end_matches('\n');
     let unfit = |what: String| Err(SecretError::Unfit(format!("{name} was not set: {what}")));
-    if value.len() < SHORTEST {
-        return unfit(format!("a value has at least {SHORTEST} bytes, or it could not be masked where it is shown"));
+    let length = value.chars().count();
+    if length < SHORTEST {
+        return unfit(format!(
+            "a value has at least {SHORTEST} characters, or it could not be masked where it is shown"
+        ));
     }
-    if value.len() > LONGEST || value.contains('\0') {
-        return unfit(format!("a value has at most {LONGEST} bytes and no zero byte"));
+    if length > LONGEST || value.contains('\0') || value.ends_with('\n') {
+        return unfit(format!(
+            "a value has at most {LONGEST} characters, no zero character, and no newline at its end"
+        ));
     }
     if let Some(fault) = misfit(name, setting, value) {
         return unfit(fault.what);
     }
-    press.store().put_draft(&Fresh::given(name, holder, value.to_owned(), author))?;
+    press.store().put_draft(&Fresh::given(name, holder, value.to_string(), author))?;
     one(press, name)
 }
 
@@ -335,13 +349,13 @@ pub fn rotate(press: &Press, name: &str, whose: &Whose, author: &str) -> Result<
     let (_, secret) = view.secret(name)?;
     refuse_given(press, name)?;
     let Some(generate) = secret.generate else {
-        return Err(SecretError::Unfit(format!(
+        return Err(SecretError::Otherwise(format!(
             "the leader can't make a value of {name}: give a new one with lockstep secrets set {name}"
         )));
     };
     let holders = view.meant(name, secret.scope, whose)?;
     if holders.is_empty() {
-        return Err(SecretError::Unfit(format!("no machine is declared that could hold {name}")));
+        return Err(SecretError::Otherwise(format!("no machine is declared that could hold {name}")));
     }
     for holder in holders {
         make(press, name, &holder, generate, author)?;
@@ -363,7 +377,7 @@ pub fn discard(press: &Press, name: &str) -> Result<Entry, SecretError> {
 
 fn refuse_given(press: &Press, name: &str) -> Result<(), SecretError> {
     if press.gives(name) {
-        return Err(SecretError::Unfit(format!(
+        return Err(SecretError::Otherwise(format!(
             "the leader's environment gives {name}, and that wins: change {ENV}{name} there and restart the leader, or take it out"
         )));
     }

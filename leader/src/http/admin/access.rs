@@ -1,7 +1,7 @@
 //! API tokens: made, listed, revoked.
 
 use super::audited::Noted;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, whole};
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::access::Token;
@@ -23,13 +23,14 @@ const LONGEST: u64 = 3653 * 86_400;
 #[serde(deny_unknown_fields)]
 pub(super) struct NewToken {
     /// Who will act with it: letters, digits, `.`, `_`, `-`, `@`, `+`.
-    #[schema(example = "ci", min_length = 1, max_length = 64)]
+    #[schema(example = "ci", pattern = "^[A-Za-z0-9._@+-]{1,64}$")]
     name: String,
     /// What may be done with it; at most what the maker may do.
     #[schema(example = json!(["read", "publish"]), min_items = 1)]
     rights: Vec<Right>,
     /// Seconds until it ends; left out: it doesn't.
     #[schema(minimum = 1, maximum = 315_619_200)]
+    #[serde(default, deserialize_with = "whole")]
     expires_in: Option<u64>,
 }
 
@@ -62,10 +63,14 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Extension<Noted>, Json<Made>), Refusal> {
     allow(&actor, Right::Users)?;
     let wrong = |detail: String| Refusal::from(Problem::new(422, "invalid", "No token was made", detail));
-    if new.name != clean_name(&new.name) || new.name.contains(' ') || new.name == "unknown" {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+');
+    if !(1..=LONGEST_NAME).contains(&new.name.len()) || !new.name.chars().all(word) {
         return Err(wrong(format!(
-            "a token's name has 1 to {LONGEST_NAME} letters, digits, '.', '_', '-', '@' or '+', and is not \"unknown\""
+            "a token's name has 1 to {LONGEST_NAME} letters (A to Z), digits, '.', '_', '-', '@' or '+'"
         )));
+    }
+    if ["unknown", "leader"].contains(&new.name.as_str()) {
+        return Err(taken(format!("{} has a meaning of its own in the audit: take another name", new.name)));
     }
     if new.rights.is_empty() {
         return Err(wrong("a token without rights opens nothing: give it at least one".to_owned()));
@@ -90,6 +95,10 @@ pub(super) async fn create(
     let rights: Vec<String> = about.rights.iter().map(ToString::to_string).collect();
     let noted = format!("token {} ({}): {}", about.id, about.name, rights.join(" "));
     Ok((StatusCode::CREATED, Extension(Noted(noted)), Json(Made { token: token.to_string(), about })))
+}
+
+fn taken(detail: String) -> Refusal {
+    Problem::new(409, "taken", "The name is taken", detail).into()
 }
 
 /// Revokes an API token: from now on it opens nothing.

@@ -24,7 +24,7 @@ pub(super) struct Which {
     since: Option<i64>,
     /// Before this number: to page backwards.
     #[param(minimum = 1)]
-    before: Option<u32>,
+    before: Option<i64>,
     /// At most so many (100; at most 1000).
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
@@ -39,11 +39,11 @@ pub(super) async fn audit(
 ) -> Result<Json<Vec<Chained>>, Refusal> {
     allow(&actor, Right::Read)?;
     let limit = usize::try_from(which.limit.unwrap_or(100)).unwrap_or(MOST);
-    if !(1..=MOST).contains(&limit) || which.before == Some(0) {
+    if !(1..=MOST).contains(&limit) || which.before.is_some_and(|before| before < 1) {
         let detail = format!("limit has to be 1 to {MOST}, before at least 1");
         return Err(Problem::new(400, "bad-request", "The query can't be used", detail).into());
     }
-    let before = which.before.map_or(i64::MAX, i64::from);
+    let before = which.before.unwrap_or(i64::MAX);
     let records =
         move || leader.audit.records(which.since.unwrap_or(i64::MIN), before, limit).map_err(LeaderError::from);
     blocking(records).await.map(Json)
@@ -53,12 +53,9 @@ pub(super) async fn audit(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Known {
-    /// The number of a record that was noted elsewhere, with `hash`.
-    #[param(minimum = 1)]
-    number: Option<u32>,
-    /// Its hash, 64 hex digits.
-    #[param(pattern = "^[0-9a-fA-F]{64}$")]
-    hash: Option<String>,
+    /// `NUMBER:HASH`, as an earlier verdict said it: this record has to be in the chain.
+    #[param(pattern = "^[1-9][0-9]{0,15}:[0-9a-fA-F]{64}$")]
+    known: Option<String>,
 }
 
 /// Recomputes the whole chain: whether a record was changed, or is missing.
@@ -70,22 +67,22 @@ pub(super) async fn verdict(
     Query(known): Query<Known>,
 ) -> Result<Json<Verdict>, Refusal> {
     allow(&actor, Right::Read)?;
-    let bad = || {
-        let detail = "number (from 1) and hash (64 hex digits) go together";
-        Refusal::from(Problem::new(400, "bad-request", "The query can't be used", detail))
-    };
-    let known = match (known.number, known.hash) {
-        (None, None) => None,
-        (Some(number), Some(hash))
-            if number > 0 && hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
-        {
-            Some((i64::from(number), hash))
-        }
-        _ => return Err(bad()),
-    };
+    let known = known.known.as_deref().map(place).transpose()?;
     let look = move || {
         let known = known.as_ref().map(|(number, hash)| (*number, hash.as_str()));
         leader.audit.verify(known).map_err(LeaderError::from)
     };
     blocking(look).await.map(Json)
+}
+
+/// `NUMBER:HASH`
+fn place(text: &str) -> Result<(i64, String), Refusal> {
+    let place = text.split_once(':').filter(|(number, hash)| {
+        let digits = (1..=16).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        digits && !number.starts_with('0') && hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    });
+    place.and_then(|(number, hash)| Some((number.parse().ok()?, hash.to_owned()))).ok_or_else(|| {
+        let detail = "known has to be a record's number and its hash, as NUMBER:HASH with 64 hex digits";
+        Problem::new(400, "bad-request", "The query can't be used", detail).into()
+    })
 }

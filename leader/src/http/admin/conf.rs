@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// The first machine's bundle, or the named machine's. Holds secrets.
 #[utoipa::path(get, path = "/conf", tag = "conf",
     params(("machine" = Option<String>, Query, description = "This machine's own view"),
-        ("wait" = Option<String>, Query, description = "With If-None-Match: hold the request until it changes; 60s, 5m or seconds, at most 10 minutes")),
+        ("wait" = Option<String>, Query, pattern = "^(([0-5]?[0-9]{1,2}|600)s?|([0-9]|10)m)$", description = "With If-None-Match: hold the request until it changes; 60s, 5m or seconds, at most 10 minutes")),
     responses((status = 200, content((serde_json::Value = "application/json"), (Vec<u8> = "application/x-tar"))),
         (status = 304, description = "Not changed"), (status = 404, description = "There is no such configuration")))]
 pub(super) async fn whole(
@@ -30,7 +30,7 @@ pub(super) async fn whole(
 #[utoipa::path(get, path = "/conf/{role}", tag = "conf",
     params(("role" = String, Path, description = "The role"),
         ("machine" = Option<String>, Query, description = "This machine's own view"),
-        ("wait" = Option<String>, Query, description = "With If-None-Match: hold the request until it changes; 60s, 5m or seconds, at most 10 minutes")),
+        ("wait" = Option<String>, Query, pattern = "^(([0-5]?[0-9]{1,2}|600)s?|([0-9]|10)m)$", description = "With If-None-Match: hold the request until it changes; 60s, 5m or seconds, at most 10 minutes")),
     responses((status = 200, content((serde_json::Value = "application/json"), (Vec<u8> = "application/x-tar"))),
         (status = 304, description = "Not changed")))]
 pub(super) async fn role(

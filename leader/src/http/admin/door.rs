@@ -118,7 +118,8 @@ fn admit(leader: &Leader, headers: &HeaderMap, path: &str, peer: IpAddr) -> Resu
             return Ok(Actor::unknown());
         }
         let detail = "send a token, as Authorization: Bearer lockstep_...; lockstep access create NAME --right read makes one, on the leader's machine";
-        return Err(refusal(leader, peer, "unauthenticated", "Who are you?", detail));
+        // Nothing was tried: this is not counted.
+        return Err(Problem::new(401, "unauthenticated", "Who are you?", detail));
     };
     let token = said.to_str().ok().and_then(|said| said.split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
@@ -134,12 +135,8 @@ fn admit(leader: &Leader, headers: &HeaderMap, path: &str, peer: IpAddr) -> Resu
         Denied::Unknown => "no such token is known: it was revoked, or made on another leader (lockstep access list)",
         Denied::Expired => "this token has ended: make a new one on the leader (lockstep access create)",
     };
-    Err(refusal(leader, peer, "bad-token", "The token is not taken", detail))
-}
-
-fn refusal(leader: &Leader, peer: IpAddr, kind: &str, title: &str, detail: &str) -> Problem {
-    match leader.access.failed(peer) {
-        None => Problem::new(401, kind, title, detail),
+    Err(match leader.access.failed(peer) {
+        None => Problem::new(401, "bad-token", "The token is not taken", detail),
         Some(seconds) => super::too_often(seconds),
-    }
+    })
 }

@@ -9,8 +9,8 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use lockstep_shared::Problem;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Serialize};
 
 /// A JSON body, in or out.
 pub(super) struct Json<T>(pub(super) T);
@@ -32,10 +32,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sealed<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let body = read(request, state).await?;
         parse(&body).map(Self).map_err(|told| {
-            let members = ["line", "column"].map(|name| (name, told.members.get(name).cloned().unwrap_or_default()));
             let detail = "it is not of the form that /openapi.json describes; what stands there is not shown, since it is secret";
-            let [(line, at), (column, on)] = members;
-            misread(detail.to_owned()).with(line, at).with(column, on).into()
+            let told = ["line", "column"].into_iter().filter_map(|name| Some((name, told.members.get(name)?.clone())));
+            told.fold(misread(detail.to_owned()), |problem, (name, value)| problem.with(name, value)).into()
         })
     }
 }
@@ -50,6 +49,10 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refu
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // A list would be taken for an object's values in order, which no document says.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(misread("an object is expected, in {}".to_owned()));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let place = error.path().to_string();
@@ -128,4 +131,15 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
         Segment::Unknown => String::new(),
     };
     path.iter().map(step).collect()
+}
+
+/// A whole number, also where it is written with a fraction of zero: JSON Schema takes `90.0` for an integer.
+pub(super) fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let text = number.to_string();
+    let whole = text
+        .split_once('.')
+        .filter(|(_, rest)| rest.bytes().all(|byte| byte == b'0'))
+        .map_or(&*text, |(whole, _)| whole);
+    whole.parse().map(Some).map_err(|_| serde::de::Error::custom("a whole number, not below 0, is expected"))
 }

@@ -7,6 +7,7 @@ use crate::leader::Leader;
 use crate::who::{Actor, Right};
 use axum::Extension;
 use axum::extract::State;
+use lockstep_shared::Problem;
 use lockstep_shared::api::Fleet;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use utoipa::IntoParams;
 #[derive(Deserialize, IntoParams)]
 pub(super) struct After {
     /// Answer once the sequence is past this.
-    after: Option<u64>,
-    /// But after so many seconds at the latest (60 at most).
-    seconds: Option<u64>,
+    #[param(minimum = 0)]
+    after: Option<i64>,
+    /// But after so many seconds at the latest (5 if left out).
+    #[param(minimum = 0, maximum = 60)]
+    seconds: Option<u8>,
 }
 
 /// What every machine runs, as it last reported.
@@ -30,10 +33,14 @@ pub(super) async fn fleet(
     Query(query): Query<After>,
 ) -> Result<Json<Fleet>, Refusal> {
     allow(&actor, Right::Read)?;
-    if let Some(after) = query.after {
+    if query.after.is_some_and(|after| after < 0) || query.seconds.is_some_and(|seconds| seconds > 60) {
+        let detail = "after can't be below 0, nor seconds above 60";
+        return Err(Problem::new(400, "bad-request", "The query can't be used", detail).into());
+    }
+    if let Some(after) = query.after.and_then(|after| u64::try_from(after).ok()) {
         let mut sequence = leader.reports.sequence();
         let mut stop = leader.stop.clone();
-        let time = Duration::from_secs(query.seconds.unwrap_or(30).min(60));
+        let time = Duration::from_secs(query.seconds.unwrap_or(5).into());
         let news = async {
             tokio::select! {
                 _ = sequence.wait_for(|sequence| *sequence > after) => {}

@@ -36,6 +36,9 @@ impl Document {
         components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer.build()));
         components.schemas.insert("Problem".to_owned(), RefOr::T(problem()));
         api.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, [])]);
+        // The router's way to write a parameter that takes the rest of a path.
+        let paths = std::mem::take(&mut api.paths.paths).into_iter();
+        api.paths.paths = paths.map(|(path, item)| (path.replace("{*", "{"), item)).collect();
         for (path, item) in &mut api.paths.paths {
             let methods = [
                 (HttpMethod::Get, &mut item.get),

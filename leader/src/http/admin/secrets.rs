@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewValue {
-    /// The value; a newline at its end is cut off.
-    #[schema(value_type = String, format = Password, min_length = 4, max_length = 65536, write_only)]
+    /// The value: 4 to 65536 characters, without zero characters and without a newline at its end.
+    #[schema(value_type = String, format = Password, pattern = r"^[^\x00]{3,65535}[^\x00\n]$", write_only)]
     value: Zeroizing<String>,
     /// Of a secret with a value for each machine: whose.
     machine: Option<String>,
@@ -64,7 +64,8 @@ pub(super) async fn secret(
 
 /// Sets a secret's next value. It waits for a publication.
 #[utoipa::path(put, path = "/admin/secrets/{name}", tag = "secrets", request_body = NewValue,
-    params(("name" = String, Path, description = "The secret's name")), responses((status = 200, body = Entry)))]
+    params(("name" = String, Path, description = "The secret's name")), responses((status = 200, body = Entry),
+    (status = 409, description = "The release says otherwise: whose values there are, or where they come from")))]
 pub(super) async fn set(
     State(leader): State<Arc<Leader>>,
     Extension(actor): Extension<Actor>,
@@ -80,7 +81,8 @@ pub(super) async fn set(
 
 /// Makes a secret's next value, or values. They wait for a publication.
 #[utoipa::path(post, path = "/admin/secrets/{name}/rotate", tag = "secrets", request_body = Rotation,
-    params(("name" = String, Path, description = "The secret's name")), responses((status = 200, body = Entry)))]
+    params(("name" = String, Path, description = "The secret's name")), responses((status = 200, body = Entry),
+    (status = 409, description = "The release says otherwise: whose values there are, or where they come from")))]
 pub(super) async fn rotate(
     State(leader): State<Arc<Leader>>,
     Extension(actor): Extension<Actor>,
@@ -121,6 +123,7 @@ impl From<SecretError> for Refusal {
         match error {
             SecretError::Leader(error) => error.into(),
             SecretError::Unknown(why) => Problem::new(404, "not-found", "There is no such secret", why).into(),
+            SecretError::Otherwise(why) => Problem::new(409, "otherwise", "The release says otherwise", why).into(),
             SecretError::Unfit(why) => Problem::new(422, "invalid", "The secret stays as it is", why).into(),
         }
     }
