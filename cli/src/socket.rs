@@ -2,7 +2,7 @@
 //! machine with an API token; or, where none runs, the same routes in this
 //! process, on its files.
 
-use crate::command::{author, environment, say};
+use crate::command::{author, environment, offline_actor, say};
 use crate::exit::{Failed, failed};
 use crate::remote::Remote;
 use axum::Router;
@@ -11,7 +11,6 @@ use lockstep_edge::client::{builder, innermost};
 use lockstep_leader::config::Config;
 use lockstep_leader::http::{ACTOR, offline};
 use lockstep_leader::leader::Leader;
-use lockstep_leader::who::{Actor, How};
 use lockstep_shared::Problem;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -74,8 +73,7 @@ impl Socket {
         }
         let leader = Leader::offline(config, environment())?;
         say("no leader is running: this works on its files");
-        let actor = Actor::local(&author(), How::Offline { uid: rustix::process::getuid().as_raw() });
-        Ok(Self(Way::Files(offline(Arc::new(leader), actor))))
+        Ok(Self(Way::Files(offline(Arc::new(leader), offline_actor()))))
     }
 
     fn far(remote: &Remote) -> Result<Self, Failed> {

@@ -21,6 +21,7 @@ const LOGINS: usize = 10_000;
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditOutcome)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It was asked for, and is about to be tried. What came of it is a later
@@ -36,6 +37,7 @@ pub enum Outcome {
 
 /// One record: what is hashed is this, as JSON in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditRecord)]
 pub struct Record {
     /// From 1, without gaps.
     pub number: i64,
@@ -60,6 +62,7 @@ pub struct Record {
 
 /// A record with its place in the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditChained)]
 pub struct Chained {
     /// The record.
     pub record: Record,
@@ -69,6 +72,7 @@ pub struct Chained {
 
 /// What looking over the whole chain showed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditVerdict)]
 pub struct Verdict {
     /// Whether every record is as it was written, and none is missing.
     pub sound: bool,
@@ -158,7 +162,23 @@ impl Audit {
         })
     }
 
-    /// The same, where nothing depends on it: a failure is logged.
+    /// Records a change before it is tried and after: for commands that make it
+    /// themselves, while no leader runs.
+    pub fn around<T, E: From<StoreError>>(
+        store: Store,
+        actor: &Actor,
+        action: &str,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let audit = Self::new(store);
+        let event = |outcome, answers| Event { actor, action, target: "", outcome, detail: "", answers };
+        let asked = audit.append(&event(Outcome::Asked, None))?;
+        let done = work();
+        audit.note(&event(if done.is_ok() { Outcome::Done } else { Outcome::Refused }, Some(asked)));
+        done
+    }
+
+    /// [`Audit::append`], where nothing depends on it: a failure is logged.
     pub fn note(&self, event: &Event<'_>) {
         if let Err(error) = self.append(event) {
             tracing::error!(%error, action = event.action, "the audit can't be written");

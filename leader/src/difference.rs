@@ -27,6 +27,7 @@ pub struct MachineChange {
 
 /// What changes in one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = FileDifference)]
 pub struct FileChange {
     /// The file.
     pub path: SafePath,

@@ -36,11 +36,16 @@ use crate::arguments::{Arguments, Command};
 use crate::exit::{Done, Failed};
 use crate::remote;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use lockstep_leader::audit::Audit;
 use lockstep_leader::config::Config;
+use lockstep_leader::leader::LeaderError;
+use lockstep_leader::press::Press;
+use lockstep_leader::who::{Actor, How};
 use std::io::Write as _;
 use std::path::Path;
 
 pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
+    lockstep_edge::secrecy::begin();
     remote::remember(arguments.url, arguments.token_file);
     match arguments.command {
         Command::Leader { .. }
@@ -96,6 +101,21 @@ fn leader_config(root: &Path) -> Result<Config, Failed> {
 /// A short command that waits for the leader.
 fn wait_for(work: impl Future<Output = Result<Done, Failed>>) -> Result<Done, Failed> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Does something to a leader's files while it doesn't run, with a record of it in the audit.
+fn recorded<T>(
+    press: &mut Press,
+    action: &str,
+    work: impl FnOnce(&mut Press) -> Result<T, LeaderError>,
+) -> Result<T, LeaderError> {
+    let store = press.store().beside()?;
+    Audit::around(store, &offline_actor(), action, || work(press))
+}
+
+/// Who types, where no leader runs that could ask.
+pub(crate) fn offline_actor() -> Actor {
+    Actor::local(&author(), How::Offline { uid: rustix::process::getuid().as_raw() })
 }
 
 /// A table with these heads.

@@ -28,7 +28,7 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         if !agreed(&planned, &options, paint)? {
             return Err(failed("nothing was published"));
         }
-        let (_, publication) = press.publish(&request)?;
+        let (_, publication) = super::recorded(&mut press, "publish", |press| press.publish(&request))?;
         report(&publication, &options, paint)?;
         if publication.new {
             say(

@@ -66,7 +66,7 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
             });
             socket.post("/admin/rollback", &body).await?
         }
-        (None, Some(press)) => press.rollback(&request)?.1,
+        (None, Some(press)) => super::recorded(press, "rollback", |press| press.rollback(&request))?.1,
         (None, None) => return Err(failed("neither a leader nor its store is there")),
     };
     if options.json {

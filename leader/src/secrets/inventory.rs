@@ -26,6 +26,7 @@ const LONGEST: usize = 64 * 1024;
 
 /// A secret of the release, without any value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Secret)]
 pub struct Entry {
     /// Its name.
     pub name: String,
@@ -57,6 +58,7 @@ pub enum Sharing {
 
 /// One value of a secret, as far as it may be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = SecretValue)]
 pub struct Held {
     /// The role or machine that it belongs to; null: the platform.
     pub holder: Option<Name>,
@@ -90,6 +92,7 @@ pub enum Whence {
 
 /// A value that waits for a publication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = SecretNext)]
 pub struct Next {
     /// Made or given.
     pub origin: Origin,

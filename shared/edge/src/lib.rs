@@ -10,6 +10,7 @@ pub mod key;
 pub mod limits;
 mod nonces;
 pub mod random;
+pub mod secrecy;
 pub mod server;
 pub mod settings;
 

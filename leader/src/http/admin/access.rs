@@ -1,7 +1,7 @@
 //! API tokens: made, listed, revoked.
 
 use super::audited::Noted;
-use super::extract::{Json, Path, whole};
+use super::extract::{Json, Path, whole_or_none};
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::access::Token;
@@ -30,7 +30,7 @@ pub(super) struct NewToken {
     rights: Vec<Right>,
     /// Seconds until it ends; left out: it doesn't.
     #[schema(minimum = 1, maximum = 315_619_200)]
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole_or_none")]
     expires_in: Option<u64>,
 }
 

@@ -134,12 +134,17 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 }
 
 /// A whole number, also where it is written with a fraction of zero: JSON Schema takes `90.0` for an integer.
-pub(super) fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    whole_or_none(deserializer)?.ok_or_else(|| serde::de::Error::custom(WHOLE))
+}
+
+/// The same, or null.
+pub(super) fn whole_or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
     let text = number.to_string();
-    let whole = text
-        .split_once('.')
-        .filter(|(_, rest)| rest.bytes().all(|byte| byte == b'0'))
-        .map_or(&*text, |(whole, _)| whole);
-    whole.parse().map(Some).map_err(|_| serde::de::Error::custom("a whole number, not below 0, is expected"))
+    let zeros = |rest: &str| rest.bytes().all(|byte| byte == b'0');
+    let whole = text.split_once('.').filter(|(_, rest)| zeros(rest)).map_or(&*text, |(whole, _)| whole);
+    whole.parse().map(Some).map_err(|_| serde::de::Error::custom(WHOLE))
 }
+
+const WHOLE: &str = "a whole number, not below 0, is expected";

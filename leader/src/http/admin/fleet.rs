@@ -39,6 +39,8 @@ pub(super) async fn fleet(
     }
     if let Some(after) = query.after.and_then(|after| u64::try_from(after).ok()) {
         let mut sequence = leader.reports.sequence();
+        // A number that isn't reached yet is from before this leader's start: there is news.
+        let after = if after > *sequence.borrow() { 0 } else { after };
         let mut stop = leader.stop.clone();
         let time = Duration::from_secs(query.seconds.unwrap_or(5).into());
         let news = async {

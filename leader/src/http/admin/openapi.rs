@@ -61,8 +61,13 @@ impl Document {
     }
 }
 
-/// The answers that any route of its kind may give.
+/// The answers that any route of its kind may give, and its name: handlers of two files may share theirs.
 fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
+    let words: Vec<&str> = path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty()).collect();
+    let verb = serde_json::to_value(method).ok().and_then(|verb| verb.as_str().map(str::to_lowercase));
+    operation.operation_id = Some(format!("{}_{}", verb.unwrap_or_default(), words.join("_")));
+    let subject = words.iter().find(|word| **word != "admin").copied().unwrap_or("leader");
+    operation.tags.get_or_insert_with(|| vec![subject.to_owned()]);
     let open = operation.security.as_ref().is_some_and(|security| !security.is_empty());
     let parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
     let body = operation.request_body.is_some();

@@ -50,6 +50,7 @@ pub(super) async fn plan(
 
 /// Which services to act on.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = NotifyFollowers)]
 pub(super) struct Notify {
     /// These, changed or not; left out: those whose files changed.
     #[serde(default)]

@@ -2,6 +2,7 @@
 
 use super::audited::Noted;
 use crate::leader::LeaderError;
+use crate::store::StoreError;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lockstep_shared::{Problem, problem};
@@ -58,6 +59,10 @@ impl From<Problem> for Refusal {
 
 impl From<LeaderError> for Refusal {
     fn from(error: LeaderError) -> Self {
+        if beyond(&error) {
+            let detail = "the number is larger than any that there can be";
+            return Self(Problem::new(404, "not-found", "There is no such thing", detail));
+        }
         match &error {
             LeaderError::Unknown(what) => return Self(Problem::new(404, "unknown", "There is no such thing", what)),
             LeaderError::Conflict(what) => {
@@ -84,4 +89,9 @@ impl From<LeaderError> for Refusal {
         }
         Self(problem)
     }
+}
+
+/// Whether somebody asked for a number past what the store can count to (2^63).
+fn beyond(error: &LeaderError) -> bool {
+    matches!(error, LeaderError::Store(StoreError::Sql { source: rusqlite::Error::ToSqlConversionFailure(_), .. }))
 }

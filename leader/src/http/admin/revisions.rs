@@ -26,6 +26,7 @@ pub(super) struct Part {
     /// Only those before this one.
     before: Option<u64>,
     /// Only those that were published up to this time: RFC 3339.
+    #[param(format = DateTime)]
     at: Option<String>,
     /// Only those that changed something for this machine.
     machine: Option<String>,
@@ -141,6 +142,7 @@ pub(super) struct When {
     /// The machine.
     machine: String,
     /// The time: RFC 3339; left out: now.
+    #[param(format = DateTime)]
     at: Option<String>,
 }
 

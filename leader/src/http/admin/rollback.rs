@@ -1,6 +1,6 @@
 //! Going back to an old revision, and what lies on disk beside what is published.
 
-use super::extract::{Json, Query};
+use super::extract::{Json, Query, whole, whole_or_none};
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::leader::Leader;
@@ -36,8 +36,10 @@ pub(super) async fn plan(
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Back {
     /// The revision whose content is wanted.
+    #[serde(deserialize_with = "whole")]
     to: u64,
     /// Only if this revision is what is published.
+    #[serde(default, deserialize_with = "whole_or_none")]
     from: Option<u64>,
     /// Why, for the history.
     #[serde(default)]
