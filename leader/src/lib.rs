@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod history;
 pub mod http;
 pub mod leader;
+pub mod mask;
 pub mod platform;
 pub mod press;
 pub mod published;

@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::difference::{self, MachineChange};
 use crate::leader::LeaderError;
+use crate::mask::Mask;
 use crate::published::Published;
 use crate::release::{self, Release};
 use crate::secrets::{Drafts, Secrets, Used};
@@ -196,7 +197,7 @@ impl Press {
         Ok(Next::New { last: number, revision: Box::new(revision), secrets, changes })
     }
 
-    /// Masked by every value that ever was a secret's, longest first.
+    /// Masked by every value that ever was a secret's.
     fn changes(
         &self,
         last: Option<&Revision>,
@@ -205,8 +206,7 @@ impl Press {
     ) -> Result<Vec<MachineChange>, LeaderError> {
         let none = difference::Bundles::new();
         let before = last.map_or(&none, |last| &last.bundles);
-        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(&secrets.values).cloned().collect();
-        hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        Ok(difference::between(before, &next.bundles, &hidden))
+        let mask = Mask::new(self.store.rendered_secrets()?.union(&secrets.values));
+        Ok(difference::between(before, &next.bundles, &mask))
     }
 }

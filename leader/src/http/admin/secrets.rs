@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 /// A value to be set.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = NewSecretValue)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewValue {
     /// The value: 4 to 65536 characters, without zero characters and without a newline at its end.

@@ -1,15 +1,16 @@
 //! Settings: looked at, set and unset in `platform.yml`. Nothing is published by that.
 
+use super::extract::{Json, Path, Query};
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::desk::{Desk, DeskError, Edited, MachineValue, SettingState, Wish};
 use crate::leader::{Leader, LeaderError};
 use crate::uses::{FileSettings, SettingUses};
 use crate::who::{Actor, Right};
-use axum::extract::{Path, Query, State};
+use axum::Extension;
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use lockstep_shared::Problem;
 use serde::Deserialize;
 use serde_json::Value;
