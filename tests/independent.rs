@@ -35,16 +35,7 @@ fn agrees_with_the_leader() {
     platform.env("LOCKSTEP_LIMITS__BODY_SECONDS", "2");
     let url = platform.start_leader();
     let report = platform.home.path().join("report.json");
-    let status = lockstep_shared::api::Status {
-        version: "1".to_owned(),
-        state: lockstep_shared::api::State::New,
-        running: None,
-        apply: None,
-        last_change: None,
-        containers: Vec::new(),
-        engine: false,
-        leader_seen: None,
-    };
+    let status = lockstep_shared::api::Status { version: "1".to_owned(), ..lockstep_shared::api::Status::default() };
     std::fs::write(&report, serde_json::to_vec(&status).unwrap()).unwrap();
     let (core, web) = (platform.key_text("core-1"), platform.key_text("web-1"));
     let report = report.to_str().unwrap();

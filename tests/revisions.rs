@@ -374,32 +374,34 @@ fn a_store_that_was_moved_away_is_not_published_into_nor_made_anew() {
     assert!(refused.contains("damaged"), "{refused}");
 }
 
+/// Runs a command and kills it after so many looks at whether it has ended; how many it took, if it ended by itself.
+fn killed(platform: &Platform, arguments: &[&str], looks: u32) -> Option<u32> {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).arg("--root").arg(platform.leader_root()).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    for look in 0..looks {
+        if child.try_wait().unwrap().is_some() {
+            return Some(look);
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
 #[test]
 fn publishing_that_is_killed_anywhere_leaves_the_old_or_the_new() {
     let platform = platform();
     platform.good(&["publish", "--yes"]);
     let mut last = 1;
-    let mut finished = 0;
-    for round in 0..60u32 {
+    set(&platform, "whole");
+    // What a whole one takes, which is then cut at a moment that is later every time.
+    let mut looks = killed(&platform, &["publish", "--yes"], u32::MAX).unwrap();
+    last += 1;
+    for round in 0..40 {
         set(&platform, &format!("round-{round}"));
-        let mut publish = Command::new(BINARY)
-            .args(["publish", "--yes", "--root"])
-            .arg(platform.leader_root())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // A moment that is later every time: so many looks at the log of what is written.
-        let log = platform.leader_root().join("state/store.db-wal");
-        for _ in 0..round * 120 {
-            let _ = fs::metadata(&log);
-            if publish.try_wait().unwrap().is_some() {
-                break;
-            }
-        }
-        let _ = publish.kill();
-        let _ = publish.wait();
+        let whole = killed(&platform, &["publish", "--yes"], looks / 40 * round);
+        looks = looks.max(whole.unwrap_or(0));
         let state = platform.leader_root().join("state");
         let store = lockstep_leader::store::Store::open(&state).unwrap();
         let latest = store.latest().unwrap().unwrap();
@@ -407,11 +409,39 @@ fn publishing_that_is_killed_anywhere_leaves_the_old_or_the_new() {
         if latest.number == last + 1 {
             assert!(value.contains(&format!("V: round-{round}\n")), "{value}");
             last += 1;
-            finished += 1;
         }
         assert_eq!(latest.number, last);
         assert_eq!(store.heads(u64::MAX, None, usize::MAX).unwrap().len() as u64, last, "no gaps");
     }
-    assert!(finished > 0, "some of them got through");
     lockstep_leader::store::Store::verify(&platform.leader_root().join("state")).unwrap();
+}
+
+#[test]
+fn a_restoration_that_is_killed_anywhere_never_looks_like_a_new_platform() {
+    let platform = platform();
+    platform.good(&["publish", "--yes"]);
+    let file = platform.home.path().join("backup");
+    platform.good(&["backup", file.to_str().unwrap()]);
+    set(&platform, "newer");
+    platform.good(&["publish", "--yes"]);
+    let state = platform.leader_root().join("state");
+    let newer = platform.home.path().join("newer");
+    platform.good(&["backup", newer.to_str().unwrap()]);
+    let mut looks = killed(&platform, &["restore", newer.to_str().unwrap(), "--replace"], u32::MAX).unwrap();
+    let mut seen = [0; 3];
+    for round in 0..40 {
+        let whole = killed(&platform, &["restore", file.to_str().unwrap(), "--replace"], looks / 40 * round);
+        looks = looks.max(whole.unwrap_or(0));
+        match lockstep_leader::store::Store::open(&state) {
+            Ok(store) => {
+                let last = store.latest().unwrap().unwrap().number;
+                seen[usize::try_from(last).unwrap() - 1] += 1;
+            }
+            Err(lockstep_leader::store::StoreError::Missing(_)) => seen[2] += 1,
+            Err(other) => panic!("round {round}: {other}"),
+        }
+    }
+    assert!(seen[0] + seen[1] > 0, "{seen:?}");
+    platform.good(&["restore", file.to_str().unwrap(), "--replace"]);
+    assert_eq!(json(&platform, &["history"])["last"], 1);
 }

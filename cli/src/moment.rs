@@ -55,11 +55,13 @@ fn read(text: &str, now: &Zoned) -> Option<Zoned> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time.to_zoned(now.time_zone().clone()));
     }
-    if let Ok(time) = text.parse::<Time>() {
-        let today = now.date().to_datetime(time).to_zoned(now.time_zone().clone()).ok()?;
-        return if today > *now { today.checked_sub(1.day()).ok() } else { Some(today) };
+    if let Ok(time) = text.parse::<DateTime>() {
+        return time.to_zoned(now.time_zone().clone()).ok();
     }
-    text.parse::<DateTime>().ok()?.to_zoned(now.time_zone().clone()).ok()
+    // A bare 12 is rather a revision that was meant.
+    let text = Some(text).filter(|text| text.contains(':'))?;
+    let today = now.date().to_datetime(text.parse::<Time>().ok()?).to_zoned(now.time_zone().clone()).ok()?;
+    if today > *now { today.checked_sub(1.day()).ok() } else { Some(today) }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use lockstep_edge::clock;
 use lockstep_shared::api::{Apply, Container, Running, State, Status};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
@@ -16,7 +17,7 @@ pub struct Board {
 
 impl Board {
     /// A board that shows what ran before this start.
-    pub fn new(running: Option<Running>, owes: bool, engine: bool) -> Self {
+    pub fn new(running: Option<Running>, owes: bool, engine: bool, data_folder: &Path) -> Self {
         let state = match &running {
             _ if owes => State::Failed,
             Some(_) => State::Applied,
@@ -26,11 +27,9 @@ impl Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state,
             running,
-            apply: None,
-            last_change: None,
-            containers: Vec::new(),
             engine,
-            leader_seen: None,
+            data_folder: Some(data_folder.display().to_string()),
+            ..Status::default()
         };
         Self { status: watch::Sender::new(status), succeeded: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
@@ -69,13 +68,7 @@ impl Board {
 
     /// The project's containers, as they are now. Nobody is woken for these alone.
     pub fn containers(&self, containers: &[crate::container::Container]) {
-        let shown = containers.iter().map(|container| Container {
-            service: container.service.clone(),
-            name: container.name.clone(),
-            state: container.state.clone(),
-            health: container.health.clone(),
-        });
-        let shown: Vec<_> = shown.collect();
+        let shown: Vec<Container> = containers.iter().map(Container::from).collect();
         self.status.send_if_modified(|status| {
             status.containers = shown;
             false

@@ -66,7 +66,8 @@ pub async fn run(
 
     let running = applied.as_ref().and_then(|applied| applied.running.clone());
     let owes = applied.as_ref().is_some_and(Applied::owes);
-    let board = Arc::new(Board::new(running, owes, config.docker.is_some()));
+    let data_folder = config.data_folder.canonicalize().unwrap_or_else(|_| config.data_folder.clone());
+    let board = Arc::new(Board::new(running, owes, config.docker.is_some(), &data_folder));
     let leader = Arc::new(Leader::new(client, config.name.clone()));
     let queue = Arc::new(Queue::default());
     let limits = Arc::new(config.limits.clone());

@@ -56,7 +56,7 @@ fn proven(machine: &str, status: &Status, now: i64) -> Option<Proven> {
     let failed = match status.state {
         State::New | State::Applying => return None,
         State::Applied => None,
-        State::Failed => status.apply.as_ref().map(|apply| apply.revision),
+        State::Failed => Some(status.apply.as_ref().map_or(0, |apply| apply.revision)),
     };
     let running = status.running.as_ref();
     // When it was proven is the follower's to say, but never later than it said so.
@@ -117,14 +117,9 @@ mod tests {
 
     fn status(state: State, revision: u64, since: i64) -> Status {
         Status {
-            version: String::new(),
             state,
             running: Some(Running { revision, digest: Sha256::of(&revision.to_le_bytes()), since }),
-            apply: None,
-            last_change: None,
-            containers: Vec::new(),
-            engine: false,
-            leader_seen: None,
+            ..Status::default()
         }
     }
 

@@ -1,6 +1,7 @@
 //! What changes between two sets of bundles, as people read it: unified
 //! diffs with secrets' values masked.
 
+use crate::foresee::Foreseen;
 use crate::mask::Mask;
 use lockstep_shared::api::Change;
 use lockstep_shared::{Bundle, File, Name, SafePath};
@@ -22,6 +23,9 @@ pub struct MachineChange {
     pub role: Name,
     /// By path.
     pub files: Vec<FileChange>,
+    /// What it means for the machine's containers, where that is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<Foreseen>,
 }
 
 /// What changes in one file.
@@ -43,7 +47,7 @@ pub fn between(old: &Bundles, new: &Bundles, mask: &Mask) -> Vec<MachineChange> 
         let (before, after) = (old.get(machine), new.get(machine));
         let files = files(before.map(|bundle| &**bundle), after.map(|bundle| &**bundle), mask);
         let role = after.or(before)?.role.clone();
-        (!files.is_empty()).then(|| MachineChange { machine: machine.clone(), role, files })
+        (!files.is_empty()).then(|| MachineChange { machine: machine.clone(), role, files, containers: None })
     };
     machines.into_iter().filter_map(change).collect()
 }

@@ -163,7 +163,7 @@ pub struct Ran {
     pub digest: Option<Sha256>,
     /// Since when: RFC 3339, UTC.
     pub since: String,
-    /// The revision that the machine was failing at then: its files were there, and not proven.
+    /// The revision that the machine was failing at then: its files were there, and not proven. 0: not known which.
     pub failed: Option<u64>,
 }
 

@@ -12,6 +12,7 @@ pub mod desk;
 pub mod difference;
 pub mod fault;
 pub mod fleet;
+pub mod foresee;
 pub mod history;
 pub mod http;
 pub mod leader;

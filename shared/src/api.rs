@@ -23,7 +23,7 @@ pub struct NotifyAccepted {
 }
 
 /// `POST /status`, follower to leader; also `GET /status` on the follower.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The follower's version.
     pub version: String,
@@ -41,15 +41,19 @@ pub struct Status {
     pub containers: Vec<Container>,
     /// Whether the machine has an engine at all (`"docker": null`).
     pub engine: bool,
+    /// Where files are written, as the engine sees it.
+    #[serde(default)]
+    pub data_folder: Option<String>,
     /// When the leader last answered, Unix seconds; `None` before the first time.
     pub leader_seen: Option<i64>,
 }
 
 /// What a follower is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Nothing was applied yet.
+    #[default]
     New,
     /// An apply is under way.
     Applying,
@@ -165,6 +169,21 @@ pub struct Container {
     pub state: String,
     /// Docker's word: `none`, `starting`, `healthy`, `unhealthy`.
     pub health: String,
+    /// What is mounted into it.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// The services it depends on, as Compose noted them.
+    #[serde(default)]
+    pub depends_on: Vec<String>,
+}
+
+/// One mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Mount {
+    /// The host path of a bind mount; `None` for volumes and the like.
+    pub source: Option<String>,
+    /// Where it is in the container.
+    pub destination: String,
 }
 
 /// One machine as the leader knows it (`lockstep status --json`).

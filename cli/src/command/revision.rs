@@ -121,8 +121,12 @@ fn told(ran: &Ran) -> String {
             number.unwrap_or_default()
         ),
     };
-    if let Some(failed) = ran.failed {
-        text += &format!("; since {since} it was failing at revision {failed}, whose files were already there");
+    match ran.failed {
+        None => {}
+        Some(0) => text += &format!("; since {since} it was failing at something newer"),
+        Some(failed) => {
+            text += &format!("; since {since} it was failing at revision {failed}, whose files were already there");
+        }
     }
     text
 }

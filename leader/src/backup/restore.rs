@@ -87,8 +87,11 @@ pub fn restore(
         }
     }
     for (from, to) in &moves {
-        if let Some(aside) = &aside {
-            put_aside(to, root, aside)?;
+        match &aside {
+            // Never a moment without a key: with neither key nor database a leader would make both anew.
+            Some(aside) if to.ends_with(store::KEY) => keep_copy(to, root, aside)?,
+            Some(aside) => put_aside(to, root, aside)?,
+            None => {}
         }
         let folder = to.parent().unwrap_or(root);
         fs::create_dir_all(folder).map_err(at(folder))?;
@@ -153,6 +156,16 @@ fn put_aside(path: &Path, root: &Path, aside: &Path) -> Result<(), BackupError> 
     fs::create_dir_all(folder).map_err(at(folder))?;
     shift(path, &to).map_err(at(path))?;
     durable::sync_folder(folder).map_err(at(folder))
+}
+
+/// Keeps a copy of a file that is about to be replaced.
+fn keep_copy(path: &Path, root: &Path, aside: &Path) -> Result<(), BackupError> {
+    let Ok(bytes) = fs::read(path).map(zeroize::Zeroizing::new) else { return Ok(()) };
+    let name = path.strip_prefix(root).map_err(|_| BackupError::Outside(path.to_owned()))?;
+    let to = aside.join(name);
+    let folder = to.parent().unwrap_or(aside);
+    fs::create_dir_all(folder).map_err(at(folder))?;
+    durable::replace(&to, &bytes, 0o600).map_err(at(&to))
 }
 
 /// Renames; over the border of a file system, as a volume of its own is, copies

@@ -1,12 +1,13 @@
 //! A container as the engine describes it, in lockstep's own words: values
 //! only, so that the plan can be tested without an engine.
 
+use lockstep_shared::api;
 use std::path::{Path, PathBuf};
 
 /// One container of the compose project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
-    /// The engine's identifier.
+    /// The engine's identifier; empty where only a report of it is known.
     pub id: String,
     /// Its name, without the leading slash.
     pub name: String,
@@ -29,6 +30,41 @@ pub struct Mount {
     pub source: Option<PathBuf>,
     /// Where it is in the container.
     pub destination: PathBuf,
+}
+
+impl From<&Container> for api::Container {
+    fn from(container: &Container) -> Self {
+        let mount = |mount: &Mount| api::Mount {
+            source: mount.source.as_ref().map(|source| source.display().to_string()),
+            destination: mount.destination.display().to_string(),
+        };
+        Self {
+            service: container.service.clone(),
+            name: container.name.clone(),
+            state: container.state.clone(),
+            health: container.health.clone(),
+            mounts: container.mounts.iter().map(mount).collect(),
+            depends_on: container.depends_on.clone(),
+        }
+    }
+}
+
+impl From<&api::Container> for Container {
+    fn from(container: &api::Container) -> Self {
+        let mount = |mount: &api::Mount| Mount {
+            source: mount.source.as_ref().map(PathBuf::from),
+            destination: PathBuf::from(&mount.destination),
+        };
+        Self {
+            id: String::new(),
+            name: container.name.clone(),
+            service: container.service.clone(),
+            state: container.state.clone(),
+            health: container.health.clone(),
+            mounts: container.mounts.iter().map(mount).collect(),
+            depends_on: container.depends_on.clone(),
+        }
+    }
 }
 
 impl Container {
