@@ -88,7 +88,7 @@ pub(super) async fn rotate(
     State(leader): State<Arc<Leader>>,
     Extension(actor): Extension<Actor>,
     Path(name): Path<String>,
-    Json(rotation): Json<Rotation>,
+    Sealed(rotation): Sealed<Rotation>,
 ) -> Result<(Extension<Noted>, Json<Entry>), Refusal> {
     allow(&actor, Right::Secrets)?;
     let whose = Whose { machine: rotation.machine, role: rotation.role };
