@@ -282,6 +282,33 @@ fn every_route_answers_as_the_document_says() {
 }
 
 #[test]
+fn the_stores_key_goes_under_a_passphrase_and_back() {
+    let mut platform = platform();
+    platform.start_leader();
+    let served =
+        |platform: &Platform| platform.good(&["show", "--machine", "core-1", "--file", "app/conf/a.conf", "--reveal"]);
+    let before = served(&platform);
+    platform.env("LOCKSTEP_STORE_PASSPHRASE", "canary horse battery staple");
+    assert!(platform.refused(&["secrets", "lock"]).contains("in use by another leader"));
+    platform.kill_leader();
+    platform.good(&["secrets", "lock"]);
+    assert!(platform.refused(&["secrets", "lock"]).contains("already"));
+    assert_eq!(served(&platform), before);
+    platform.env("LOCKSTEP_STORE_PASSPHRASE", "another one altogether");
+    let told = platform.refused(&["secrets", "list"]);
+    assert!(told.contains("is not the passphrase") && !told.contains("another one"), "{told}");
+    platform.env("LOCKSTEP_STORE_PASSPHRASE", "");
+    assert!(platform.refused(&["leader"]).contains("set LOCKSTEP_STORE_PASSPHRASE"));
+    platform.env("LOCKSTEP_STORE_PASSPHRASE", "canary horse battery staple");
+    platform.start_leader();
+    assert_eq!(served(&platform), before);
+    platform.kill_leader();
+    platform.good(&["secrets", "unlock"]);
+    platform.env("LOCKSTEP_STORE_PASSPHRASE", "");
+    assert_eq!(served(&platform), before);
+}
+
+#[test]
 fn an_open_admin_listener_is_refused() {
     let mut platform = platform();
     platform.env("LOCKSTEP_ADMIN__IP", "0.0.0.0");
