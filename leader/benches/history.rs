@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 
 use lockstep_leader::difference;
+use lockstep_leader::history::History;
+use lockstep_leader::mask::Mask;
 use lockstep_leader::secrets::Used;
 use lockstep_leader::source::{Source, SourceFile};
 use lockstep_leader::store::{Revision, Store};
@@ -36,13 +38,34 @@ fn main() {
     time("diff of two neighbours, ms", 50, || {
         let holdings = |number| store.holdings(&store.head(number).unwrap().unwrap()).unwrap();
         let (old, new) = store.differing(&holdings(middle), &holdings(middle + 1)).unwrap();
-        let changes = difference::between(&old, &new, &[]);
+        let changes = difference::between(&old, &new, &Mask::new([]));
         assert_eq!((changes.len(), changes[0].files.len()), (1, 1));
     });
     drop(store);
+    blame();
     time("opening and loading the last, ms", 1000, || {
         let read = Store::open(folder.path()).unwrap().latest().unwrap().unwrap();
         assert_eq!(read.number, number);
+    });
+}
+
+/// A setting that changed once, long ago, in a file of 400 lines that changes every time.
+fn blame() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path()).unwrap();
+    let mut revision = first();
+    for number in 1..=1000 {
+        let mut text = format!("settings:\n  OLD: {}\n  NEW: {number}\n", number / 500);
+        for line in 0..400 {
+            text += &format!("  SETTING_{line}: [one, \"two\", {line}]\n");
+        }
+        revision.number = number;
+        revision.source.files.insert("platform.yml".to_owned(), SourceFile::new(text.as_bytes(), false));
+        store.insert(&revision, &Used::default()).unwrap();
+    }
+    let history = History::open(folder.path()).unwrap();
+    time("blame over 1000 platform files of 400 lines, ms", 1000, || {
+        assert_eq!(history.blame("OLD", None, 10).unwrap().changes.len(), 3);
     });
 }
 

@@ -2,6 +2,7 @@
 //! diffs with secrets' values masked.
 
 use crate::foresee::{self, Foreseen};
+use crate::mask::Mask;
 use lockstep_shared::api::Change;
 use lockstep_shared::{Bundle, File, Name, SafePath};
 use serde::{Deserialize, Serialize};
@@ -12,8 +13,6 @@ use utoipa::ToSchema;
 
 /// Lines of context around a change.
 const CONTEXT: usize = 3;
-/// What stands for a secret's value.
-const MASK: &str = "••••••••";
 
 /// What changes for one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -41,8 +40,8 @@ pub struct FileChange {
     pub diff: String,
 }
 
-/// All that changes from `old` to `new`. `secrets` are values never to be shown.
-pub fn between(old: &Bundles, new: &Bundles, secrets: &[String]) -> Vec<MachineChange> {
+/// All that changes from `old` to `new`. `mask` hides values never to be shown.
+pub fn between(old: &Bundles, new: &Bundles, mask: &Mask) -> Vec<MachineChange> {
     let machines: std::collections::BTreeSet<&Name> = old.keys().chain(new.keys()).collect();
     let change = |machine: &Name| {
         let (before, after) = (old.get(machine), new.get(machine));
@@ -50,7 +49,7 @@ pub fn between(old: &Bundles, new: &Bundles, secrets: &[String]) -> Vec<MachineC
         {
             return None;
         }
-        let files = files(before.map(|bundle| &**bundle), after.map(|bundle| &**bundle), secrets);
+        let files = files(before.map(|bundle| &**bundle), after.map(|bundle| &**bundle), mask);
         let role = after.or(before)?.role.clone();
         (!files.is_empty()).then(|| MachineChange { machine: machine.clone(), role, files, containers: None })
     };
@@ -75,7 +74,7 @@ pub fn foresee(
 /// Bundles by machine.
 pub type Bundles = BTreeMap<Name, Arc<Bundle>>;
 
-fn files(old: Option<&Bundle>, new: Option<&Bundle>, secrets: &[String]) -> Vec<FileChange> {
+fn files(old: Option<&Bundle>, new: Option<&Bundle>, mask: &Mask) -> Vec<FileChange> {
     let by_path = |bundle: Option<&Bundle>| -> BTreeMap<SafePath, File> {
         bundle.into_iter().flat_map(|bundle| &bundle.files).map(|file| (file.path.clone(), file.clone())).collect()
     };
@@ -91,12 +90,12 @@ fn files(old: Option<&Bundle>, new: Option<&Bundle>, secrets: &[String]) -> Vec<
             (None, _) => Change::Added,
             (_, None) => Change::Removed,
         };
-        Some(FileChange { path: path.clone(), change, diff: diff(path, before, after, secrets) })
+        Some(FileChange { path: path.clone(), change, diff: diff(path, before, after, mask) })
     });
     changed.collect()
 }
 
-pub(crate) fn diff(path: &dyn std::fmt::Display, old: Option<&File>, new: Option<&File>, secrets: &[String]) -> String {
+pub(crate) fn diff(path: &dyn std::fmt::Display, old: Option<&File>, new: Option<&File>, mask: &Mask) -> String {
     let mut out = String::new();
     if let (Some(old), Some(new)) = (old, new) {
         for (what, before, after) in [
@@ -118,7 +117,7 @@ pub(crate) fn diff(path: &dyn std::fmt::Display, old: Option<&File>, new: Option
         out.push_str(&format!("binary: {} -> {} bytes\n", size(old), size(new)));
         return out;
     };
-    let (before, after) = (masked(&before, secrets), masked(&after, secrets));
+    let (before, after) = (mask.text(&before), mask.text(&after));
     if before == after {
         out.push_str("only the value of a secret changes\n");
         return out;
@@ -135,17 +134,4 @@ pub(crate) fn diff(path: &dyn std::fmt::Display, old: Option<&File>, new: Option
 
 fn shown(value: Option<impl ToString>) -> String {
     value.map_or("(default)".to_owned(), |value| value.to_string())
-}
-
-/// The text without secrets' values. One of many lines is masked line by line,
-/// since templates may indent it.
-pub(crate) fn masked(text: &str, secrets: &[String]) -> String {
-    let mut text = text.to_owned();
-    let lines = secrets.iter().flat_map(|secret| secret.lines()).map(str::trim).filter(|line| line.len() >= 4);
-    for secret in secrets.iter().map(String::as_str).filter(|secret| secret.len() >= 4).chain(lines) {
-        if text.contains(secret) {
-            text = text.replace(secret, MASK);
-        }
-    }
-    text
 }

@@ -4,6 +4,7 @@
 
 use crate::difference::{self, MachineChange};
 use crate::leader::LeaderError;
+use crate::mask::Mask;
 use crate::platform::edited::Edited;
 use crate::source::{PLATFORM, Source, SourceFile};
 use crate::store::{Head, Holdings, Store, Touched};
@@ -20,7 +21,7 @@ use utoipa::ToSchema;
 /// The store, to look back into.
 pub struct History {
     pub(crate) store: Store,
-    hidden: Vec<String>,
+    mask: Mask,
 }
 
 /// A line of the history.
@@ -185,9 +186,8 @@ impl History {
         let store = Store::peek(state)?.ok_or_else(|| {
             LeaderError::Unknown("nothing was ever published here: see lockstep publish, or --root".to_owned())
         })?;
-        let mut hidden: Vec<String> = store.rendered_secrets()?.into_iter().collect();
-        hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        Ok(Self { store, hidden })
+        let mask = Mask::new(&store.rendered_secrets()?);
+        Ok(Self { store, mask })
     }
 
     /// Up to `limit` revisions before a number; with a machine, those that changed something for it.
@@ -268,13 +268,9 @@ impl History {
         let content = plain.map(|text| if reveal { text.to_owned() } else { self.mask(text) });
         let masked = content.as_deref() != plain;
         // Bytes that are no text may hold a value as well.
-        let hides = |bytes: &[u8]| {
-            let holds = |secret: &&String| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-            self.hidden.iter().filter(|secret| secret.len() >= 4).find(holds).is_some()
-        };
         let content_base64 = match &content {
             Some(_) => None,
-            None if !reveal && hides(&bytes) => {
+            None if !reveal && self.mask.finds(&bytes) => {
                 return Err(LeaderError::Conflict(format!("{path} is no text and holds a secret: see --reveal")));
             }
             None => Some(STANDARD.encode(&bytes)),
@@ -300,8 +296,8 @@ impl History {
         let (before, after) = self.store.differing(&sides.0, &sides.1)?;
         let (gone, come) = self.store.differing_source(&old, &new)?;
         Ok(Compared {
-            source: source_changes(&gone, &come, &self.hidden),
-            machines: difference::between(&before, &after, &self.hidden),
+            source: source_changes(&gone, &come, &self.mask),
+            machines: difference::between(&before, &after, &self.mask),
             from: self.entry(old),
             to: self.entry(new),
         })
@@ -414,7 +410,7 @@ impl History {
     }
 
     pub(crate) fn mask(&self, text: &str) -> String {
-        difference::masked(text, &self.hidden)
+        self.mask.text(text)
     }
 }
 
@@ -429,7 +425,7 @@ pub(crate) fn unknown_revision(number: u64, last: u64) -> LeaderError {
 }
 
 /// What differs between two sources; `platform.yml` first.
-pub(crate) fn source_changes(old: &Source, new: &Source, hidden: &[String]) -> Vec<SourceChange> {
+pub(crate) fn source_changes(old: &Source, new: &Source, mask: &Mask) -> Vec<SourceChange> {
     let names: BTreeSet<&String> = old.files.keys().chain(new.files.keys()).collect();
     let change = |name: &String| {
         let (before, after) = (old.files.get(name), new.files.get(name));
@@ -440,7 +436,7 @@ pub(crate) fn source_changes(old: &Source, new: &Source, hidden: &[String]) -> V
             (_, None) => Change::Removed,
         };
         let (was, is) = (before.and_then(as_file), after.and_then(as_file));
-        let diff = difference::diff(name, was.as_ref(), is.as_ref(), hidden);
+        let diff = difference::diff(name, was.as_ref(), is.as_ref(), mask);
         Some(SourceChange { file: name.clone(), change, diff })
     };
     names.into_iter().filter_map(change).collect()

@@ -16,6 +16,7 @@ pub mod foresee;
 pub mod history;
 pub mod http;
 pub mod leader;
+pub mod mask;
 pub mod memo;
 pub mod migration;
 pub mod platform;

@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::difference::{self, MachineChange};
 use crate::leader::LeaderError;
+use crate::mask::Mask;
 use crate::memo::Memo;
 use crate::migration;
 use crate::published::Published;
@@ -237,14 +238,13 @@ impl Press {
         Ok(Next { plan: plan_id(last.as_deref(), Some(&revision)), last, revision: Some(revision), secrets })
     }
 
-    /// For people: what changes, masked by every value that ever was a secret's, longest first.
+    /// For people: what changes, masked by every value that ever was a secret's.
     fn publication(&self, next: &Next, reports: Option<LastReport<'_>>) -> Result<Publication, LeaderError> {
         let none = difference::Bundles::new();
         let before = next.last.as_ref().map_or(&none, |last| &last.bundles);
         let after = next.revision.as_ref().map_or(before, |revision| &revision.bundles);
-        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(&next.secrets.values).cloned().collect();
-        hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        let mut changes = difference::between(before, after, &hidden);
+        let mask = Mask::new(self.store.rendered_secrets()?.union(&next.secrets.values));
+        let mut changes = difference::between(before, after, &mask);
         if let Some(reports) = reports {
             difference::foresee(&mut changes, before, after, reports);
         }

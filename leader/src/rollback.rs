@@ -7,6 +7,7 @@ use crate::desk::file;
 use crate::difference::{self, MachineChange};
 use crate::history::{SourceChange, differing_names, source_changes, unknown_revision};
 use crate::leader::{Leader, LeaderError};
+use crate::mask::Mask;
 use crate::memo::Memo;
 use crate::press::Press;
 use crate::published::Published;
@@ -230,8 +231,7 @@ impl Press {
     }
 
     fn told(&self, back: &Back) -> Result<Rollback, LeaderError> {
-        let mut hidden: Vec<String> = self.store.rendered_secrets()?.union(&back.secrets.values).cloned().collect();
-        hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        let mask = Mask::new(self.store.rendered_secrets()?.union(&back.secrets.values));
         let hashes = back.old.files.iter().map(|(name, file)| (name.clone(), (file.sha256, file.executable))).collect();
         // What can't be read differs, too: it is told by the next plan.
         let disk = Source::read(&self.config.platform, &self.config.templates)
@@ -240,8 +240,8 @@ impl Press {
             to: back.next.rolled_back_to.unwrap_or_default(),
             revision: back.last.number,
             new: back.next.source != back.last.source || back.next.bundles != back.last.bundles,
-            changes: difference::between(&back.last.bundles, &back.next.bundles, &hidden),
-            source: source_changes(&back.last.source, &back.next.source, &hidden),
+            changes: difference::between(&back.last.bundles, &back.next.bundles, &mask),
+            source: source_changes(&back.last.source, &back.next.source, &mask),
             otherwise: back.otherwise.clone(),
             disk,
             kept: None,

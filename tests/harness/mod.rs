@@ -134,6 +134,11 @@ impl Platform {
         self.leader.as_ref().expect("a leader runs")
     }
 
+    /// The leader's process, to end it in another way.
+    pub(crate) fn take_leader(&mut self) -> Process {
+        self.leader.take().expect("a leader runs")
+    }
+
     pub(crate) fn leader_url(&self) -> String {
         self.leader().ready()
     }

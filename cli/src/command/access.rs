@@ -4,7 +4,7 @@ use super::{leader_config, print, print_json, say, table};
 use crate::exit::{Done, Failed};
 use crate::moment;
 use crate::printable::printable;
-use crate::socket::Socket;
+use crate::socket::{Socket, escaped};
 use clap::Subcommand;
 use lockstep_leader::access::Token;
 use lockstep_leader::who::Right;
@@ -79,7 +79,7 @@ pub(super) async fn run(root: &Path, access: Access) -> Result<Done, Failed> {
             }
         }
         Access::Revoke { name } => {
-            let token: Token = socket.delete(&format!("/admin/access/{}", super::encoded(&name))).await?;
+            let token: Token = socket.delete(&format!("/admin/access/{}", escaped(&name))).await?;
             print(&format!("revoked {} (token {})\n", printable(&token.name), token.id))?;
         }
     }

@@ -4,7 +4,7 @@ use super::{leader_config, print, print_json, say, table};
 use crate::exit::{Done, Failed, failed};
 use crate::moment;
 use crate::printable::printable;
-use crate::socket::Socket;
+use crate::socket::{Socket, escaped};
 use lockstep_leader::audit::{Chained, Outcome, Record, Verdict};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,7 +52,7 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
 async fn verify(socket: &Socket, options: &Options) -> Result<Done, Failed> {
     let mut target = "/admin/audit/verdict".to_owned();
     if let Some(known) = &options.known {
-        target += &format!("?known={}", super::encoded(known));
+        target += &format!("?known={}", escaped(known));
     }
     let verdict: Verdict = socket.get(&target).await?;
     if options.json {

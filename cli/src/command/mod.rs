@@ -127,11 +127,6 @@ fn table<const N: usize>(heads: [&str; N]) -> Table {
     table
 }
 
-/// A name as one segment of an address.
-fn encoded(name: &str) -> String {
-    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
-}
-
 /// Prints one JSON document.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))

@@ -6,9 +6,10 @@ use crate::exit::{Done, Failed, failed};
 use crate::hidden;
 use crate::moment;
 use crate::printable::printable;
-use crate::socket::Socket;
+use crate::socket::{Socket, escaped};
 use clap::Subcommand;
 use lockstep_leader::secrets::inventory::{Entry, Held, Sharing, Whence};
+use lockstep_leader::store::passphrase;
 use serde_json::json;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,10 @@ pub(crate) enum Secrets {
         #[arg(long)]
         wait: bool,
     },
+    /// Put the store's key under the passphrase in `LOCKSTEP_STORE_PASSPHRASE`; the leader has to be stopped
+    Lock,
+    /// Put the store's key back in the clear; the leader has to be stopped
+    Unlock,
     /// Forget a next value that is not published yet
     Discard {
         /// The secret
@@ -110,6 +115,16 @@ pub(super) async fn run(root: &Path, secrets: Secrets) -> Result<Done, Failed> {
         Secrets::Rotate { name, machine, role, yes, wait } => {
             return rotate(root, &name, json!({"machine": machine, "role": role}), yes, wait).await;
         }
+        Secrets::Lock => {
+            passphrase::lock_key(&leader_config(root)?.state)?;
+            say(
+                "store.key is under the passphrase: without it nobody opens this store, you neither. Start the leader with it in its environment",
+            );
+        }
+        Secrets::Unlock => {
+            passphrase::unlock_key(&leader_config(root)?.state)?;
+            say("store.key is in the clear again: start the leader without LOCKSTEP_STORE_PASSPHRASE");
+        }
         Secrets::Discard { name } => {
             let _: Entry = connect(root)?.delete(&target(&name, "/next")).await?;
             say(&format!("{name} stays as it is published"));
@@ -147,7 +162,7 @@ fn connect(root: &Path) -> Result<Socket, Failed> {
 }
 
 fn target(name: &str, rest: &str) -> String {
-    format!("/admin/secrets/{}{rest}", super::encoded(name))
+    format!("/admin/secrets/{}{rest}", escaped(name))
 }
 
 fn value_of(name: &str, file: Option<&Path>, env: Option<&str>) -> Result<Zeroizing<String>, Failed> {

@@ -11,6 +11,7 @@
 //! | `secrets.rs`, `drafts.rs` | secrets' values; those that wait for a revision |
 //! | `access.rs`, `audit.rs` | API tokens; the audit's chain |
 //! | `proven.rs` | what machines ran, and when |
+//! | `passphrase.rs` | the key under a passphrase |
 //! | `place.rs` | whether the database still is where it was opened |
 //! | `snapshot.rs` | a consistent copy for backups, and checking one |
 //! | `layout1.rs` | from the first layout |
@@ -21,6 +22,7 @@ mod content;
 mod drafts;
 mod error;
 mod layout1;
+pub mod passphrase;
 mod place;
 mod proven;
 mod record;

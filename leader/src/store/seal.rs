@@ -7,6 +7,7 @@
 //! templates may have secrets rendered anyway.
 
 use super::error::{StoreError, io_at};
+use super::passphrase;
 use lockstep_edge::{durable, key, random};
 use lockstep_shared::Sha256;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -44,7 +45,7 @@ impl Sealer {
             return Err(StoreError::Io { path: path.to_owned(), source });
         }
         key::refuse_loose(path)?;
-        let bytes = zeroize::Zeroizing::new(std::fs::read(path).map_err(io_at(path))?);
+        let bytes = passphrase::open(path, zeroize::Zeroizing::new(std::fs::read(path).map_err(io_at(path))?))?;
         let short = || StoreError::Io { path: path.to_owned(), source: io::Error::other("32 bytes are expected") };
         let aead = UnboundKey::new(&CHACHA20_POLY1305, &bytes).map_err(|_| short())?;
         Self::of(LessSafeKey::new(aead), hmac::Key::new(hmac::HMAC_SHA256, &bytes)).map_err(io_at(path))

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 /// A value to be set.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = NewSecretValue)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewValue {
     /// The value: 4 to 65536 characters, without zero characters and without a newline at its end.
@@ -87,7 +88,7 @@ pub(super) async fn rotate(
     State(leader): State<Arc<Leader>>,
     Extension(actor): Extension<Actor>,
     Path(name): Path<String>,
-    Json(rotation): Json<Rotation>,
+    Sealed(rotation): Sealed<Rotation>,
 ) -> Result<(Extension<Noted>, Json<Entry>), Refusal> {
     allow(&actor, Right::Secrets)?;
     let whose = Whose { machine: rotation.machine, role: rotation.role };

@@ -1,7 +1,7 @@
 //! Settings: looked at, set and unset in `platform.yml`. Nothing is published by that.
 
 use super::audited::Noted;
-use super::extract::{Json, Query};
+use super::extract::{Json, Path, Query};
 use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::desk::{Desk, DeskError, Edited, MachineValue, SettingState, Wish};
@@ -9,7 +9,7 @@ use crate::leader::{Leader, LeaderError};
 use crate::uses::{FileSettings, SettingUses};
 use crate::who::{Actor, Right};
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use lockstep_shared::Problem;
