@@ -82,6 +82,7 @@ fn a_rollback_serves_the_old_bytes_as_a_new_revision() {
     let out = platform.home.path().join("source");
     platform.good(&["show", "1", "--source", out.to_str().unwrap()]);
     assert_eq!(text(&tree(&out)["templates/core/app/conf/a.conf.hbs"]), "{{V}} {{machine.name}}\n");
+    assert!(platform.good(&["audit"]).contains("revision 11, the content of 3"));
     assert!(platform.refused(&["rollback", "99", "--yes"]).contains("revisions 1 to 13"));
 }
 
@@ -146,6 +147,8 @@ fn history_show_diff_and_blame_say_who_what_when() {
     let token = platform.good(&["show", "1", "--machine", "core-1", "--file", "app/conf/secret.conf", "--reveal"]);
     let token = token.lines().next().unwrap().strip_prefix("token = ").unwrap().to_owned();
     assert_eq!(token.len(), 64);
+    let audit = platform.good(&["audit"]);
+    assert!(audit.contains("app/conf/secret.conf of core-1, secrets shown"), "{audit}");
     let diff = platform.run(&["diff", "1", "2"]);
     assert_eq!(diff.status.code(), Some(2));
     let mut shown = text(&diff.stdout);
