@@ -283,6 +283,7 @@ fn a_backup_restores_to_a_leader_that_serves_the_same_bytes() {
         .find(|entry| entry.file_name().to_string_lossy().starts_with("replaced-"));
     assert!(aside.unwrap().path().join("state/store.db").exists());
     platform.start_leader();
+    assert!(platform.good(&["audit"]).contains("restore"));
     assert_eq!([served(&platform, "core-1"), served(&platform, "web-1")], bundles);
     assert!(fs::read_to_string(root.join("platform.yml")).unwrap().contains("V: one"));
     assert!(text(&tree(&root)["templates/core/app/conf/run.sh"]).starts_with("#!"));
