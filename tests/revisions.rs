@@ -82,6 +82,7 @@ fn a_rollback_serves_the_old_bytes_as_a_new_revision() {
     let out = platform.home.path().join("source");
     platform.good(&["show", "1", "--source", out.to_str().unwrap()]);
     assert_eq!(text(&tree(&out)["templates/core/app/conf/a.conf.hbs"]), "{{V}} {{machine.name}}\n");
+    assert!(platform.good(&["audit"]).contains("revision 11, the content of 3"));
     assert!(platform.refused(&["rollback", "99", "--yes"]).contains("revisions 1 to 13"));
 }
 
@@ -146,6 +147,8 @@ fn history_show_diff_and_blame_say_who_what_when() {
     let token = platform.good(&["show", "1", "--machine", "core-1", "--file", "app/conf/secret.conf", "--reveal"]);
     let token = token.lines().next().unwrap().strip_prefix("token = ").unwrap().to_owned();
     assert_eq!(token.len(), 64);
+    let audit = platform.good(&["audit"]);
+    assert!(audit.contains("app/conf/secret.conf of core-1, secrets shown"), "{audit}");
     let diff = platform.run(&["diff", "1", "2"]);
     assert_eq!(diff.status.code(), Some(2));
     let mut shown = text(&diff.stdout);
@@ -280,6 +283,7 @@ fn a_backup_restores_to_a_leader_that_serves_the_same_bytes() {
         .find(|entry| entry.file_name().to_string_lossy().starts_with("replaced-"));
     assert!(aside.unwrap().path().join("state/store.db").exists());
     platform.start_leader();
+    assert!(platform.good(&["audit"]).contains("restore"));
     assert_eq!([served(&platform, "core-1"), served(&platform, "web-1")], bundles);
     assert!(fs::read_to_string(root.join("platform.yml")).unwrap().contains("V: one"));
     assert!(text(&tree(&root)["templates/core/app/conf/run.sh"]).starts_with("#!"));

@@ -1,9 +1,12 @@
 //! `lockstep backup` and `lockstep restore`: a leader in one file, and back.
 
-use super::{environment, leader_config, print};
+use super::{environment, leader_config, offline_actor, print};
 use crate::exit::{Done, Failed};
 use crate::moment;
+use lockstep_leader::audit::Audit;
 use lockstep_leader::backup::{self, Wanted};
+use lockstep_leader::leader::LeaderError;
+use lockstep_leader::store::Store;
 use std::path::{Path, PathBuf};
 
 /// What can be typed.
@@ -65,5 +68,12 @@ pub(super) fn restore(root: &Path, options: RestoreOptions) -> Result<Done, Fail
     }
     out += "start it: scripts/run-config-leader, or lockstep leader. Never run it beside the one that it replaces\n";
     print(&out)?;
+    record(root)
+}
+
+/// In the audit that was restored, since it is a change like any other.
+fn record(root: &Path) -> Result<Done, Failed> {
+    let store = Store::open(&leader_config(root)?.state)?;
+    Audit::around(store, &offline_actor(), "restore", || Ok::<(), LeaderError>(()))?;
     Ok(Done::Good)
 }

@@ -82,10 +82,13 @@ pub(super) async fn audited(
     if forbidden && let How::Token { id } = actor.how {
         leader.access.refused(id);
     }
-    if asked.is_none() && !forbidden && !(shows_secrets(route.as_str()) && outcome == Outcome::Done) {
+    let noted = answer.extensions().get::<Noted>().map(|noted| noted.0.clone());
+    // A look is written down where it showed secrets: by its route, or because its handler says so.
+    let shown = outcome == Outcome::Done && (shows_secrets(route.as_str()) || noted.is_some());
+    if asked.is_none() && !forbidden && !shown {
         return answer;
     }
-    let detail = answer.extensions().get::<Noted>().map(|noted| noted.0.clone()).unwrap_or_default();
+    let detail = noted.unwrap_or_default();
     let write = move || {
         if asked.is_none() && forbidden {
             return leader.audit.refused(leader.audit.count("forbidden"), &actor, &action, &target, &detail);

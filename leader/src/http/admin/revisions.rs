@@ -1,6 +1,7 @@
 //! Looking back: the history, revisions, what differs between them, what
 //! machines ran, who set what.
 
+use super::audited::Noted;
 use super::extract::{Json, Path, Query};
 use super::refusal::Refusal;
 use super::{allow, blocking};
@@ -105,12 +106,17 @@ pub(super) async fn file(
     Extension(actor): Extension<Actor>,
     Path(number): Path<u64>,
     Query(which): Query<Which>,
-) -> Result<Json<ShownContent>, Refusal> {
+) -> Result<(Option<Extension<Noted>>, Json<ShownContent>), Refusal> {
     allow(&actor, Right::Read)?;
     if which.reveal {
         allow(&actor, Right::Secrets)?;
     }
-    look(leader, move |history| history.file(number, which.machine.as_deref(), &which.path, which.reveal)).await
+    let noted = which.reveal.then(|| {
+        let whose = which.machine.as_ref().map(|machine| format!(" of {machine}")).unwrap_or_default();
+        Extension(Noted(format!("{}{whose}, secrets shown", which.path)))
+    });
+    let at = move |history: &History| history.file(number, which.machine.as_deref(), &which.path, which.reveal);
+    look(leader, at).await.map(|content| (noted, content))
 }
 
 /// What to compare.

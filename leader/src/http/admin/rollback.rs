@@ -1,5 +1,6 @@
 //! Going back to an old revision, and what lies on disk beside what is published.
 
+use super::audited::Noted;
 use super::extract::{Json, Query, whole, whole_or_none};
 use super::refusal::Refusal;
 use super::{allow, blocking};
@@ -57,7 +58,7 @@ pub(super) async fn rollback(
     State(leader): State<Arc<Leader>>,
     Extension(actor): Extension<Actor>,
     Json(back): Json<Back>,
-) -> Result<Json<Rollback>, Refusal> {
+) -> Result<(Extension<Noted>, Json<Rollback>), Refusal> {
     allow(&actor, Right::Publish)?;
     if back.with_platform {
         allow(&actor, Right::Edit)?;
@@ -69,7 +70,13 @@ pub(super) async fn rollback(
     if done.new {
         done.pushes = leader.rollout.notify(done.revision, None).await;
     }
-    Ok(Json(done))
+    let noted = match (done.new, &done.kept) {
+        (true, None) => format!("revision {}, the content of {to}", done.revision),
+        (true, Some(_)) => format!("revision {}, the content of {to}; platform.yml replaced", done.revision),
+        (false, Some(_)) => format!("nothing to publish; platform.yml of {to} put back"),
+        (false, None) => "nothing to publish".to_owned(),
+    };
+    Ok((Extension(Noted(noted)), Json(done)))
 }
 
 /// Which files on disk are not those of the published revision.
