@@ -318,7 +318,8 @@ async fn describe(place: &Place, name: &str, json: bool) -> Result<Done, Failed>
     let mut line = |label: &str, text: &str| out.push_str(&format!("{label:<12}{text}\n"));
     let limits: String = state.limits.iter().map(|limit| format!("; {limit}")).collect();
     line("group", &state.group);
-    line("type", &format!("{}{limits}", state.kind));
+    let kind = if state.secret && state.kind == "anything" { "text" } else { &state.kind };
+    line("type", &format!("{kind}{limits}"));
     match &state.default {
         Some(default) => line("default", &shown(default)),
         None if state.secret => {}

@@ -7,7 +7,7 @@ mod step;
 
 use crate::fault::{Fault, Faults};
 use crate::platform::edit::Draft;
-use crate::platform::{Settings, schema};
+use crate::platform::schema;
 use crate::render::Machine;
 use crate::snippet;
 use crate::source::{PLATFORM, Source, TEMPLATES};
@@ -52,13 +52,12 @@ pub fn check(source: &Source, published: Option<&str>) -> Result<(), Faults> {
     if !concerns(source) {
         return Ok(());
     }
-    let (settings, _) = schema::read(source.text(schema::FILE).ok().flatten().unwrap_or_default());
-    let Releases { release, file, at } = releases(source, &settings, published)?;
-    let due: Vec<String> = due(&load(source, &settings)?, &file, &release).iter().map(|m| m.to.to_string()).collect();
+    let Releases { release, file, at } = releases(source, published)?;
+    let due: Vec<String> = due(&load(source, &release)?, &file, &release).iter().map(|m| m.to.to_string()).collect();
     let fault = |what: String| {
         let fault = Fault::new(PLATFORM, what);
         let mut faults = [at.map_or(fault.clone(), |at| fault.at(at))];
-        snippet::show(&mut faults, |name| source.text(name).ok().flatten().map(str::to_owned), &settings);
+        show(&mut faults, source);
         Err(Faults(faults.to_vec()))
     };
     if file > release {
@@ -92,8 +91,8 @@ pub fn migrate(
     if !concerns(source) && to.is_none() {
         return Ok(None);
     }
-    let Releases { release, file, .. } = releases(source, &settings, published)?;
-    let all = load(source, &settings)?;
+    let Releases { release, file, .. } = releases(source, published)?;
+    let all = load(source, &release)?;
     let target = match to {
         None => release.clone(),
         Some(to) => version(to).map_err(|what| Fault::new(PLATFORM, format!("--to: {what}")))?,
@@ -160,8 +159,19 @@ struct Releases {
     at: Option<(usize, usize)>,
 }
 
-fn releases(source: &Source, settings: &Settings, published: Option<&str>) -> Result<Releases, Fault> {
-    let release = version(&settings.release).map_err(|what| Fault::new(schema::FILE, format!("release: {what}")))?;
+/// The lines under faults; settings are read for that alone.
+fn show(faults: &mut [Fault], source: &Source) {
+    if faults.is_empty() {
+        return;
+    }
+    let (settings, _) = schema::read(source.text(schema::FILE).ok().flatten().unwrap_or_default());
+    snippet::show(faults, |file| source.text(file).ok().flatten().map(str::to_owned), &settings);
+}
+
+fn releases(source: &Source, published: Option<&str>) -> Result<Releases, Fault> {
+    let settings = yaml::parse(schema::FILE, source.text(schema::FILE)?.unwrap_or_default())?;
+    let release = settings.get("release").and_then(Node::text).unwrap_or_default();
+    let release = version(release).map_err(|what| Fault::new(schema::FILE, format!("release: {what}")))?;
     let Some(node) = written(source) else {
         let file = published.and_then(|published| version(published).ok()).unwrap_or_else(|| release.clone());
         return Ok(Releases { release, file, at: None });
@@ -181,7 +191,7 @@ fn due<'m>(all: &'m [Migration], from: &Version, to: &Version) -> Vec<&'m Migrat
 }
 
 /// All migrations, in the order of their releases; every mistake in them at once.
-fn load(source: &Source, settings: &Settings) -> Result<Vec<Migration>, Faults> {
+fn load(source: &Source, release: &Version) -> Result<Vec<Migration>, Faults> {
     let mut faults = Vec::new();
     let mut all: Vec<(String, Migration)> = Vec::new();
     for name in source.files.keys().filter(|name| is_migration(name)) {
@@ -202,13 +212,10 @@ fn load(source: &Source, settings: &Settings) -> Result<Vec<Migration>, Faults> 
             faults.push(Fault::new(second, what));
         }
     }
-    let release = version(&settings.release).ok();
-    if let (Some(release), Some((name, last))) = (release, all.last())
-        && last.to > release
-    {
+    if let Some((name, last)) = all.last().filter(|(_, last)| last.to > *release) {
         faults.push(Fault::new(name, format!("leads to {}, past this release ({release} in settings.yml)", last.to)));
     }
-    snippet::show(&mut faults, |file| source.text(file).ok().flatten().map(str::to_owned), settings);
+    show(&mut faults, source);
     Faults(faults).check()?;
     Ok(all.into_iter().map(|(_, migration)| migration).collect())
 }

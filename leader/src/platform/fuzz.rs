@@ -225,6 +225,10 @@ proptest! {
     fn any_template(text in pieces(TEMPLATE_WORDS)) {
         holds(&source("settings: {HOSTS: ['a:1'], MAP: {a: 1}}\n", SETTINGS, &text, ""))?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_migration(text in pieces(MIGRATION_WORDS), platform in pieces(PLATFORM_WORDS)) {

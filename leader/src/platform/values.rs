@@ -199,7 +199,7 @@ fn given(node: &Node, settings: &Settings, machine: Option<&str>, faults: &mut V
                 Some(format!("unknown setting {name}{}", nearest(name, settings.by_name.keys().map(String::as_str))))
             }
             Some(setting) if setting.secret.is_some() => Some(format!(
-                "{name} is a secret: remove it from this file; it is made by the leader, or given as LOCKSTEP_SECRET_{name} in the leader's environment"
+                "{name} is a secret and never stands in this file: take it out (lockstep settings unset {name}), and give it with lockstep secrets set {name}"
             )),
             Some(setting) if machine.is_some() && !setting.overridable => Some(format!(
                 "{name} can't differ from machine to machine: move it to settings: (it is not marked overridable in {})",

@@ -242,7 +242,9 @@ impl From<DeskError> for Refusal {
     fn from(error: DeskError) -> Self {
         let told = error.to_string();
         let problem = match error {
-            DeskError::Faults(faults) | DeskError::Rejected(faults) => return LeaderError::Faults(faults).into(),
+            DeskError::Faults(faults) => return LeaderError::Faults(faults).into(),
+            DeskError::Rejected(faults) => Problem::new(422, "invalid", "The value doesn't fit", told)
+                .with("errors", serde_json::to_value(faults).unwrap_or_default()),
             DeskError::Unknown(_) => Problem::new(404, "unknown-setting", "There is no such thing", told),
             DeskError::Refused(_) => Problem::new(422, "refused", "This can't be edited so", told),
             DeskError::Moved(moved) => {
