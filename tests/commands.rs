@@ -47,6 +47,28 @@ fn plan_says_by_its_exit_code() {
 }
 
 #[test]
+fn what_is_published_is_what_was_planned_or_nothing() {
+    let mut platform = platform();
+    platform.start_leader();
+    platform.platform_yml("settings: {DOMAIN: example.org}\n");
+    let plan =
+        |platform: &Platform| -> Value { serde_json::from_slice(&platform.run(&["plan", "--json"]).stdout).unwrap() };
+    let first = plan(&platform)["plan"].as_str().unwrap().to_owned();
+    assert_eq!(plan(&platform)["plan"], first.as_str(), "the same plan has the same name");
+    let said = platform.refused(&["publish"]);
+    assert!(said.contains("there is no terminal") && said.contains(&format!("--plan {first} --yes")), "{said}");
+    platform.platform_yml("settings: {DOMAIN: example.net}\n");
+    let said = platform.refused(&["publish", "--plan", &first, "--yes"]);
+    assert!(said.contains("nothing was published") && said.contains("lockstep plan"), "{said}");
+    assert_eq!(platform.fleet().revision, 1);
+    let second = plan(&platform)["plan"].as_str().unwrap().to_owned();
+    platform.good(&["publish", "--plan", &second, "--yes", "-m", "a new name"]);
+    assert_eq!(platform.fleet().revision, 2);
+    let said = platform.refused(&["publish", "--plan", &second, "--yes"]);
+    assert!(said.contains("nothing was published"), "a plan is published once: {said}");
+}
+
+#[test]
 fn publishing_without_a_leader_waits_for_it() {
     let mut platform = platform();
     let output = platform.run(&["publish", "--yes"]);

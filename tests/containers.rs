@@ -2,6 +2,7 @@
 
 use crate::harness::{Engine, Platform, Project, text};
 use lockstep_shared::api::{Outcome, State, Status};
+use serde_json::{Value, json};
 use std::fs;
 
 const BUSYBOX: &str = "lockstep-test/busybox";
@@ -59,6 +60,43 @@ fn exactly_the_affected_containers_are_restarted() {
     left.sort_unstable();
     assert_eq!(left, ["beta", "gamma"]);
     assert!(apply.actions.iter().all(|action| action.outcome == Outcome::Proven && action.verb == "restart"));
+}
+
+#[test]
+fn the_plan_foretells_what_the_follower_then_does() {
+    let project = Project::new("plan");
+    let mut platform = three();
+    platform.template("core/role.yml", "files:\n  beta/**: {on_change: 'signal:HUP'}\n");
+    platform.start_leader();
+    let follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    for service in ["alpha", "beta", "gamma"] {
+        project.run(
+            service,
+            &["-v", &mounted(&platform, service)],
+            BUSYBOX,
+            &["sh", "-c", "trap '' HUP; sleep infinity"],
+        );
+    }
+    // Containers that others start are in its next report: at its start, or within a minute.
+    follower.stop();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.until("its containers are reported", |fleet| {
+        fleet.machines[0].status.as_ref().is_some_and(|status| status.containers.len() == 3)
+    });
+    platform.platform_yml("settings: {A: two, B: two}\n");
+    let planned: Value = serde_json::from_slice(&platform.run(&["plan", "--json"]).stdout).unwrap();
+    let foreseen = &planned["changes"][0]["containers"];
+    let shown = text(&platform.run(&["plan"]).stdout);
+    assert!(shown.contains("1. restart    alpha: alpha/conf/x.conf changed; short downtime"), "{shown}");
+    assert!(shown.contains("1. signal:HUP beta: beta/conf/x.conf changed; no downtime"), "{shown}");
+    platform.publish();
+    let apply = status(&platform).last_change.unwrap();
+    let done: Vec<_> = apply.actions.iter().map(|action| json!([action.service, action.verb, action.why])).collect();
+    let told = foreseen["actions"].as_array().unwrap().iter();
+    let told: Vec<_> = told.map(|action| json!([action["service"], action["verb"], action["why"]])).collect();
+    assert_eq!(told, done);
+    assert_eq!(foreseen["left_alone"], serde_json::to_value(&apply.left_alone).unwrap());
 }
 
 #[test]

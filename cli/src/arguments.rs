@@ -90,6 +90,9 @@ pub(crate) enum Command {
         /// Don't ask
         #[arg(long)]
         yes: bool,
+        /// Only if it is this plan, by the id that lockstep plan gave
+        #[arg(long, value_name = "ID")]
+        plan: Option<String>,
         /// Wait until every follower has proven it or failed; exit 3 if any failed
         #[arg(long)]
         wait: bool,

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+use lockstep_leader::memo::Memo;
 use lockstep_leader::published::Published;
 use lockstep_leader::release::Release;
 use lockstep_leader::render::Machine;
@@ -23,11 +24,15 @@ fn main() {
             url: None,
         };
         let machines = [machine];
-        let release = Release::compile(&source, &machines);
+        let mut memo = Memo::default();
+        let release = Release::compile(&source, &machines, &mut memo);
         for _ in 0..60 {
             let start = Instant::now();
-            let bundles =
-                release.render(&machines, &machines, &mut Secrets::new([], None, Drafts::Ignored), 1).unwrap();
+            let bundles = {
+                // Nothing remembered but the compiled templates.
+                let mut secrets = Secrets::new([], None, Drafts::Ignored);
+                release.render(&machines, &machines, &mut secrets, 1, &mut Memo::default()).unwrap()
+            };
             let revision = Revision {
                 number: 1,
                 created: 0,

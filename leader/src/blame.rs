@@ -6,6 +6,7 @@ use crate::history::{Entry, History};
 use crate::leader::LeaderError;
 use crate::platform::schema;
 use crate::source::PLATFORM;
+use crate::store::Head;
 use crate::yaml::{self, Node};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -41,20 +42,6 @@ pub struct Blamed {
     pub text: Option<String>,
 }
 
-/// What a setting is in one platform file.
-#[derive(Debug, Clone, PartialEq)]
-struct Stand {
-    value: String,
-    own: bool,
-}
-
-/// The same, with where it stands there.
-struct Found {
-    stand: Stand,
-    line: usize,
-    text: String,
-}
-
 impl History {
     /// Up to `limit` changes of a setting's value, the latest first.
     pub fn blame(&self, setting: &str, machine: Option<&str>, limit: usize) -> Result<Blame, LeaderError> {
@@ -65,33 +52,29 @@ impl History {
             more: false,
         };
         let mut before = u64::MAX;
-        // The revision whose stand is to be explained: the newest with it that was met so far.
-        let mut newer: Option<(crate::store::Head, Option<Stand>)> = None;
-        'all: loop {
+        loop {
             let heads = self.store.heads(before, None, STRIDE)?;
             let Some(last) = heads.last() else { break };
             before = last.number;
             for head in heads {
-                let stand = match &newer {
-                    Some((known, stand)) if known.platform == head.platform => stand.clone(),
-                    _ => self.stand(&head, setting, machine)?.map(|found| found.stand),
+                let named = |of: Option<&str>| {
+                    head.edited.iter().any(|edited| edited.setting == setting && edited.machine.as_deref() == of)
                 };
-                if let Some((known, known_stand)) = newer.take().filter(|(_, known)| *known != stand) {
-                    if blame.changes.len() == limit {
-                        blame.more = true;
-                        break 'all;
-                    }
-                    blame.changes.push(self.blamed(known, known_stand, setting, machine)?);
+                let own = machine.is_some() && named(machine);
+                if !own && !named(None) {
+                    continue;
                 }
-                newer = Some((head, stand));
+                let change = self.blamed(head, setting, machine)?;
+                // Everybody's value changed, and the machine went on with its own.
+                if change.own && !own {
+                    continue;
+                }
+                if blame.changes.len() == limit {
+                    blame.more = true;
+                    return Ok(blame);
+                }
+                blame.changes.push(change);
             }
-        }
-        match newer {
-            Some((first, Some(stand))) if !blame.more && blame.changes.len() < limit => {
-                blame.changes.push(self.blamed(first, Some(stand), setting, machine)?);
-            }
-            Some((_, Some(_))) => blame.more = true,
-            _ => {}
         }
         if blame.changes.is_empty() {
             self.never(setting)?;
@@ -99,40 +82,22 @@ impl History {
         Ok(blame)
     }
 
-    fn blamed(
-        &self,
-        head: crate::store::Head,
-        stand: Option<Stand>,
-        setting: &str,
-        machine: Option<&str>,
-    ) -> Result<Blamed, LeaderError> {
-        let found = self.stand(&head, setting, machine)?;
+    fn blamed(&self, head: Head, setting: &str, machine: Option<&str>) -> Result<Blamed, LeaderError> {
+        let bytes = self.store.platform(&head)?.unwrap_or_else(|| Vec::new().into());
+        let text = String::from_utf8_lossy(&bytes);
+        let node = yaml::parse(PLATFORM, &text).ok();
+        let under = |key: &str| node.as_ref()?.get(key);
+        let own = machine.and_then(|machine| entry(under("machines")?.get(machine)?, setting));
+        let found = own.or_else(|| entry(under("settings")?, setting));
+        let line = found.map(|(line, _)| line);
+        let shown = line.and_then(|line| text.lines().nth(line - 1));
         Ok(Blamed {
             revision: self.entry(head),
-            own: stand.as_ref().is_some_and(|stand| stand.own),
-            value: stand.map(|stand| self.mask(&stand.value)),
-            line: found.as_ref().map(|found| found.line),
-            text: found.map(|found| self.mask(&found.text)),
+            own: own.is_some(),
+            value: found.map(|(_, value)| self.mask(&value.to_json().to_string())),
+            line,
+            text: shown.map(|text| self.mask(text.trim_end())),
         })
-    }
-
-    /// What a setting is in a revision's platform file, and its line.
-    fn stand(
-        &self,
-        head: &crate::store::Head,
-        setting: &str,
-        machine: Option<&str>,
-    ) -> Result<Option<Found>, LeaderError> {
-        let Some(bytes) = self.store.platform(head)? else { return Ok(None) };
-        let text = String::from_utf8_lossy(&bytes);
-        // What was published could be read.
-        let Ok(node) = yaml::parse(PLATFORM, &text) else { return Ok(None) };
-        let own = machine.and_then(|machine| entry(node.get("machines")?.get(machine)?, setting));
-        let found = own.or_else(|| entry(node.get("settings")?, setting));
-        Ok(found.map(|(line, value)| {
-            let shown = text.lines().nth(line - 1).unwrap_or_default().trim_end().to_owned();
-            Found { stand: Stand { value: value.to_json().to_string(), own: own.is_some() }, line, text: shown }
-        }))
     }
 
     /// An error for a setting that no release knows; why there is nothing, for one that it does.

@@ -1,7 +1,7 @@
 //! What changes between two sets of bundles, as people read it: unified
 //! diffs with secrets' values masked.
 
-use crate::foresee::Foreseen;
+use crate::foresee::{self, Foreseen};
 use crate::mask::Mask;
 use lockstep_shared::api::Change;
 use lockstep_shared::{Bundle, File, Name, SafePath};
@@ -45,11 +45,30 @@ pub fn between(old: &Bundles, new: &Bundles, mask: &Mask) -> Vec<MachineChange> 
     let machines: std::collections::BTreeSet<&Name> = old.keys().chain(new.keys()).collect();
     let change = |machine: &Name| {
         let (before, after) = (old.get(machine), new.get(machine));
+        if before.zip(after).is_some_and(|(before, after)| (before.digest, &before.role) == (after.digest, &after.role))
+        {
+            return None;
+        }
         let files = files(before.map(|bundle| &**bundle), after.map(|bundle| &**bundle), mask);
         let role = after.or(before)?.role.clone();
         (!files.is_empty()).then(|| MachineChange { machine: machine.clone(), role, files, containers: None })
     };
     machines.into_iter().filter_map(change).collect()
+}
+
+/// Adds what the changes mean for containers, by what each machine's follower last reported.
+pub fn foresee(
+    changes: &mut [MachineChange],
+    old: &Bundles,
+    new: &Bundles,
+    report: &dyn Fn(&Name) -> Option<lockstep_shared::api::Status>,
+) {
+    for change in changes {
+        let (before, after) = (old.get(&change.machine), new.get(&change.machine));
+        let status = report(&change.machine);
+        let foreseen = foresee::foresee(before.map(|it| &**it), after.map(|it| &**it), status.as_ref());
+        change.containers = Some(foreseen);
+    }
 }
 
 /// Bundles by machine.

@@ -50,6 +50,12 @@ impl Reports {
         self.sequence.send_modify(|sequence| *sequence += 1);
     }
 
+    /// What a follower last said.
+    pub fn status(&self, machine: &Name) -> Option<Status> {
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        last.get(machine.as_str())?.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Grows with every report.
     pub fn sequence(&self) -> watch::Receiver<u64> {
         self.sequence.subscribe()

@@ -57,7 +57,7 @@ pub fn foresee(before: Option<&Bundle>, next: Option<&Bundle>, status: Option<&S
     };
     let Some(status) = status else {
         return unknown(
-            "its follower has not reported since the leader started: is it running, and reaches it the leader?",
+            "its follower has not reported since the leader started: is it running, and does it reach the leader?",
         );
     };
     let containers: Vec<Container> = status.containers.iter().map(Container::from).collect();

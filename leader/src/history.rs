@@ -5,6 +5,7 @@
 use crate::difference::{self, MachineChange};
 use crate::leader::LeaderError;
 use crate::mask::Mask;
+use crate::platform::edited::Edited;
 use crate::source::{PLATFORM, Source, SourceFile};
 use crate::store::{Head, Holdings, Store, Touched};
 use base64::Engine as _;
@@ -38,6 +39,8 @@ pub struct Entry {
     pub release: String,
     /// The revision whose content it published again.
     pub rolled_back_to: Option<u64>,
+    /// The settings whose values in `platform.yml` differ from the revision before.
+    pub edited: Vec<Edited>,
     /// What it changed against the revision before, in short.
     pub touched: Vec<Touched>,
 }
@@ -163,7 +166,7 @@ pub struct Ran {
     pub digest: Option<Sha256>,
     /// Since when: RFC 3339, UTC.
     pub since: String,
-    /// The revision that the machine was failing at then: its files were there, and not proven. 0: not known which.
+    /// The revision that the machine was failing to apply then; its files may have been there already. 0: not known which.
     pub failed: Option<u64>,
 }
 
@@ -401,6 +404,7 @@ impl History {
             message: self.mask(&head.message),
             release: head.release,
             rolled_back_to: head.rolled_back_to,
+            edited: head.edited,
             touched: head.touched,
         }
     }

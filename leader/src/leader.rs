@@ -162,8 +162,8 @@ impl Leader {
     /// Publishes what is on disk. Blocks while it renders and writes.
     pub fn publish(&self, request: &Request) -> Result<Publication, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        let (published, publication) = press.publish(request)?;
-        if publication.new {
+        let (published, publication) = press.publish(request, Some(&|machine| self.reports.status(machine)))?;
+        if let Some(published) = published {
             self.serve(published);
         }
         Ok(publication)
@@ -183,6 +183,7 @@ impl Leader {
 
     /// What publishing would change. Blocks while it renders.
     pub fn plan(&self) -> Result<Publication, LeaderError> {
-        self.press.lock().unwrap_or_else(PoisonError::into_inner).plan()
+        let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
+        press.plan(Some(&|machine| self.reports.status(machine)))
     }
 }

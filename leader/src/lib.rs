@@ -17,6 +17,7 @@ pub mod history;
 pub mod http;
 pub mod leader;
 pub mod mask;
+pub mod memo;
 pub mod platform;
 pub mod press;
 pub mod published;

@@ -5,25 +5,35 @@ use crate::config::Config;
 use crate::difference::{self, MachineChange};
 use crate::leader::LeaderError;
 use crate::mask::Mask;
+use crate::memo::Memo;
 use crate::published::Published;
 use crate::release::{self, Release};
 use crate::secrets::{Drafts, Secrets, Used};
 use crate::source::Source;
 use crate::store::{Revision, Store};
 use lockstep_edge::clock;
-use lockstep_shared::api::Push;
+use lockstep_shared::api::{Push, Status};
+use lockstep_shared::{Name, Sha256};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Publishes: one at a time, with or without a running leader around it.
 pub struct Press {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) env: Vec<(String, String)>,
+    /// What was rendered before.
+    memo: Memo,
+    /// What the store said is published, while it is still the last.
+    last: Option<Arc<Revision>>,
 }
 
 /// What a publication would change, or did.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Publication {
+    /// Names exactly this: what is published now, and what it would become.
+    #[serde(default)]
+    pub plan: String,
     /// The revision that is published now.
     pub revision: u64,
     /// Whether it is new: nothing is published where nothing changed.
@@ -41,21 +51,30 @@ pub struct Request {
     pub author: String,
     /// Why.
     pub message: String,
+    /// Only if this is the plan, by its id: what the author was shown.
+    pub plan: Option<String>,
 }
 
+/// What a follower last reported, by machine.
+pub type LastReport<'r> = &'r dyn Fn(&Name) -> Option<Status>;
+
 /// What publishing would come to.
-enum Next {
-    /// The last revision again: nothing to publish.
-    Same(Box<Revision>, Used),
-    /// Something else than the revision with the number `last` (0: there is none).
-    New { last: u64, revision: Box<Revision>, secrets: Used, changes: Vec<MachineChange> },
+struct Next {
+    /// What is published; `None` on a new platform.
+    last: Option<Arc<Revision>>,
+    /// What would be; `None` where it is the last revision again.
+    revision: Option<Revision>,
+    /// The secrets' values that went into it.
+    secrets: Used,
+    /// Names all of this.
+    plan: String,
 }
 
 impl Press {
     /// Opens the store for publishing; fails while another leader has it.
     pub fn open(config: Config, env: Vec<(String, String)>) -> Result<Self, LeaderError> {
         let store = Store::open(&config.state)?;
-        Ok(Self { config, store, env })
+        Ok(Self { config, store, env, memo: Memo::default(), last: None })
     }
 
     /// The store, for what is kept beside revisions.
@@ -82,8 +101,9 @@ impl Press {
     /// declared machines; or, on a new platform, the first one.
     pub fn start(&mut self) -> Result<Published, LeaderError> {
         let Some(last) = self.store.latest()? else {
-            let first = Request { author: "leader".to_owned(), message: "first revision".to_owned() };
-            return Ok(self.publish(&first)?.0);
+            let first = Request { author: "leader".to_owned(), message: "first revision".to_owned(), plan: None };
+            let (published, _) = self.publish(&first, None)?;
+            return published.map_or_else(|| self.published(), Ok);
         };
         let machines = release::machines(&self.config);
         let same = last.bundles.len() == machines.len()
@@ -96,7 +116,7 @@ impl Press {
         }
         // Machines came or went: rendered from what was published, never from an edit that nobody published.
         let message = "the declared followers changed".to_owned();
-        let request = Request { author: "leader".to_owned(), message };
+        let request = Request { author: "leader".to_owned(), message, plan: None };
         let (revision, secrets) = self.make(last.source.clone(), last.number + 1, &request, Drafts::Ignored)?;
         self.store.insert(&revision, &secrets)?;
         tracing::info!(revision = revision.number, "the declared followers changed: published a revision for them");
@@ -117,29 +137,29 @@ impl Press {
     }
 
     /// Renders everything on disk: what publishing now would publish.
-    fn render(&self, number: u64, request: &Request) -> Result<(Revision, Used), LeaderError> {
+    fn render(&mut self, number: u64, request: &Request) -> Result<(Revision, Used), LeaderError> {
         let source = Source::read(&self.config.platform, &self.config.templates)?;
         self.make(source, number, request, Drafts::Kept)
     }
 
     /// A revision from a source, and the secrets' values that went into it.
     fn make(
-        &self,
+        &mut self,
         source: Source,
         number: u64,
         request: &Request,
         drafts: Drafts,
     ) -> Result<(Revision, Used), LeaderError> {
         let machines = release::machines(&self.config);
-        let release = Release::compile(&source, &machines);
+        let release = Release::compile(&source, &machines, &mut self.memo);
         let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store), drafts);
-        let bundles = release.render(&machines, &machines, &mut secrets, number)?;
+        let bundles = release.render(&machines, &machines, &mut secrets, number, &mut self.memo)?;
         let revision = Revision {
             number,
             created: clock::now(),
             author: request.author.clone(),
             message: request.message.clone(),
-            release: release.settings.release,
+            release: release.compiled.settings.release.clone(),
             rolled_back_to: None,
             source,
             bundles,
@@ -147,66 +167,97 @@ impl Press {
         Ok((revision, secrets.used()))
     }
 
-    /// What publishing would change.
-    pub fn plan(&self) -> Result<Publication, LeaderError> {
-        let publication = |revision, new, changes| Publication { revision, new, changes, pushes: Vec::new() };
-        Ok(match self.next(&Request::default())? {
-            Next::Same(last, _) => publication(last.number, false, Vec::new()),
-            Next::New { last, changes, .. } => publication(last, true, changes),
-        })
+    /// What publishing would change; with `reports`, also what that means for containers.
+    pub fn plan(&mut self, reports: Option<LastReport<'_>>) -> Result<Publication, LeaderError> {
+        let next = self.next(&Request::default())?;
+        self.publication(&next, reports)
     }
 
-    /// Validates, renders and stores; the new revision and what it changes. An
-    /// invalid edit changes nothing; an edit that changes nothing is no revision.
-    pub fn publish(&mut self, request: &Request) -> Result<(Published, Publication), LeaderError> {
-        let publication = |revision, new, changes| Publication { revision, new, changes, pushes: Vec::new() };
-        match self.next(request)? {
-            Next::Same(last, secrets) => {
-                // New values of secrets that no file holds: nothing to publish, and nothing to wait for.
-                self.store.settle(&secrets.fresh)?;
-                let publication = publication(last.number, false, Vec::new());
-                Ok((Published::new(*last), publication))
-            }
-            Next::New { revision, secrets, changes, .. } => {
-                self.store.insert(&revision, &secrets)?;
-                let number = revision.number;
-                tracing::info!(
-                    revision = number,
-                    author = request.author,
-                    machines = revision.bundles.len(),
-                    "published"
-                );
-                Ok((Published::new(*revision), publication(number, true, changes)))
-            }
+    /// Validates, renders and stores; the new revision, if it is one, and what
+    /// it changes. An invalid edit changes nothing; an edit that changes
+    /// nothing is no revision.
+    pub fn publish(
+        &mut self,
+        request: &Request,
+        reports: Option<LastReport<'_>>,
+    ) -> Result<(Option<Published>, Publication), LeaderError> {
+        let next = self.next(request)?;
+        if let Some(wanted) = request.plan.as_ref().filter(|wanted| **wanted != next.plan) {
+            return Err(LeaderError::Conflict(format!(
+                "nothing was published: plan {wanted} was made of something else than what is on disk and published now (plan {}): look again with lockstep plan",
+                next.plan
+            )));
         }
+        let mut publication = self.publication(&next, reports)?;
+        let Some(revision) = next.revision else {
+            // New values of secrets that no file holds: nothing to publish, and nothing to wait for.
+            self.store.settle(&next.secrets.fresh)?;
+            return Ok((None, publication));
+        };
+        self.store.insert(&revision, &next.secrets)?;
+        tracing::info!(
+            revision = revision.number,
+            author = request.author,
+            machines = revision.bundles.len(),
+            "published"
+        );
+        publication.revision = revision.number;
+        self.last = Some(Arc::new(revision.clone()));
+        Ok((Some(Published::new(revision)), publication))
+    }
+
+    /// The last revision. It stays in memory for as long as the store knows no later one.
+    fn last(&mut self) -> Result<Option<Arc<Revision>>, LeaderError> {
+        let number = self.store.last_number()?;
+        if self.last.as_ref().is_none_or(|last| last.number != number) {
+            self.last = self.store.latest()?.map(Arc::new);
+        }
+        Ok(self.last.clone())
     }
 
     /// What publishing now would come to. What is compared is rendered with the
     /// last revision's number, so that templates that print it don't differ for ever.
-    fn next(&self, request: &Request) -> Result<Next, LeaderError> {
-        let last = self.store.latest()?;
-        if let Some(last) = &last {
-            let (again, secrets) = self.render(last.number, request)?;
-            if again.source == last.source && again.bundles == last.bundles {
-                return Ok(Next::Same(Box::new(last.clone()), secrets));
+    fn next(&mut self, request: &Request) -> Result<Next, LeaderError> {
+        let last = self.last()?;
+        if let Some(known) = &last {
+            let (again, secrets) = self.render(known.number, request)?;
+            if again.source == known.source && again.bundles == known.bundles {
+                return Ok(Next { plan: plan_id(last.as_deref(), None), last, revision: None, secrets });
             }
         }
         let number = last.as_ref().map_or(0, |last| last.number);
         let (revision, secrets) = self.render(number + 1, request)?;
-        let changes = self.changes(last.as_ref(), &revision, &secrets)?;
-        Ok(Next::New { last: number, revision: Box::new(revision), secrets, changes })
+        Ok(Next { plan: plan_id(last.as_deref(), Some(&revision)), last, revision: Some(revision), secrets })
     }
 
-    /// Masked by every value that ever was a secret's.
-    fn changes(
-        &self,
-        last: Option<&Revision>,
-        next: &Revision,
-        secrets: &Used,
-    ) -> Result<Vec<MachineChange>, LeaderError> {
+    /// For people: what changes, masked by every value that ever was a secret's.
+    fn publication(&self, next: &Next, reports: Option<LastReport<'_>>) -> Result<Publication, LeaderError> {
         let none = difference::Bundles::new();
-        let before = last.map_or(&none, |last| &last.bundles);
-        let mask = Mask::new(self.store.rendered_secrets()?.union(&secrets.values));
-        Ok(difference::between(before, &next.bundles, &mask))
+        let before = next.last.as_ref().map_or(&none, |last| &last.bundles);
+        let after = next.revision.as_ref().map_or(before, |revision| &revision.bundles);
+        let mask = Mask::new(self.store.rendered_secrets()?.union(&next.secrets.values));
+        let mut changes = difference::between(before, after, &mask);
+        if let Some(reports) = reports {
+            difference::foresee(&mut changes, before, after, reports);
+        }
+        Ok(Publication {
+            plan: next.plan.clone(),
+            revision: next.last.as_ref().map_or(0, |last| last.number),
+            new: next.revision.is_some(),
+            changes,
+            pushes: Vec::new(),
+        })
     }
+}
+
+/// Names a plan: the same for the same last revision, source and bundles, and for nothing else.
+fn plan_id(last: Option<&Revision>, next: Option<&Revision>) -> String {
+    let mut told = format!("{}\n", last.map_or(0, |last| last.number));
+    for (name, file) in next.into_iter().flat_map(|next| &next.source.files) {
+        told += &format!("{name}\0{}\0{}\n", file.sha256, file.executable);
+    }
+    for (name, bundle) in next.into_iter().flat_map(|next| &next.bundles) {
+        told += &format!("{name}\0{}\0{}\n", bundle.role, bundle.digest);
+    }
+    Sha256::of(told.as_bytes()).to_string()[..16].to_owned()
 }

@@ -3,7 +3,8 @@
 
 use crate::config::Config;
 use crate::fault::{Fault, Faults};
-use crate::platform::{Platform, Settings, schema};
+use crate::memo::{self, Compiled, Ingredients, Memo};
+use crate::platform::{Platform, schema};
 use crate::render::{self, Common, Machine};
 use crate::secrets::Secrets;
 use crate::snippet;
@@ -17,12 +18,10 @@ use std::sync::Arc;
 /// A source, read and compiled: settings, values and templates, checked
 /// against each other as far as that goes without rendering.
 pub struct Release {
-    /// What the release knows.
-    pub settings: Settings,
+    /// Settings and templates.
+    pub compiled: Arc<Compiled>,
     /// What the platform says.
     pub platform: Platform,
-    /// The roles.
-    pub templates: Templates,
     faults: Vec<Fault>,
     /// What it was read from, for the lines that faults show.
     source: Source,
@@ -50,25 +49,39 @@ pub fn machines(config: &Config) -> Vec<Machine> {
     config.followers.iter().map(machine).collect()
 }
 
-impl Release {
-    /// Reads and compiles. `machines` are those that the platform file may name.
-    pub fn compile(source: &Source, machines: &[Machine]) -> Self {
-        let text = |name: &str, faults: &mut Vec<Fault>| match source.text(name) {
-            Ok(text) => text.unwrap_or_default().to_owned(),
-            Err(fault) => {
-                faults.push(fault);
-                String::new()
-            }
-        };
-        let mut faults = Vec::new();
-        let (settings, more) = schema::read(&text(schema::FILE, &mut faults));
-        faults.extend(more);
-        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
-        let (platform, more) = Platform::read(&text(PLATFORM, &mut faults), &settings, &names);
+impl Compiled {
+    /// Reads settings and templates.
+    fn of(source: &Source) -> Self {
+        let (text, mut faults) = text(source, schema::FILE);
+        let (settings, more) = schema::read(&text);
         faults.extend(more);
         let known: BTreeSet<&str> = settings.by_name.keys().map(String::as_str).collect();
         let (templates, more) = Templates::load(source, &known);
         faults.extend(more);
+        Self { settings, templates, faults }
+    }
+}
+
+/// A file's text, empty where it is missing.
+fn text(source: &Source, name: &str) -> (String, Vec<Fault>) {
+    match source.text(name) {
+        Ok(text) => (text.unwrap_or_default().to_owned(), Vec::new()),
+        Err(fault) => (String::new(), vec![fault]),
+    }
+}
+
+impl Release {
+    /// Reads and compiles, as far as `memo` doesn't know it. `machines` are
+    /// those that the platform file may name.
+    pub fn compile(source: &Source, machines: &[Machine], memo: &mut Memo) -> Self {
+        let compiled = memo.compiled(source, || Compiled::of(source));
+        let mut faults = compiled.faults.clone();
+        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+        let (text, more) = text(source, PLATFORM);
+        faults.extend(more);
+        let (platform, more) = Platform::read(&text, &compiled.settings, &names);
+        faults.extend(more);
+        let templates = &compiled.templates;
         for machine in machines.iter().filter(|machine| !templates.roles.contains_key(&machine.role)) {
             let roles: Vec<&str> = templates.roles.keys().map(Name::as_str).collect();
             let what = format!(
@@ -80,7 +93,7 @@ impl Release {
             );
             faults.push(Fault::new(crate::config::FILE, what));
         }
-        Self { settings, platform, templates, faults, source: source.clone() }
+        Self { compiled, platform, faults, source: source.clone() }
     }
 
     /// Renders every machine in `wanted`; `all` are those that templates see.
@@ -90,6 +103,7 @@ impl Release {
         all: &[Machine],
         secrets: &mut Secrets<'_>,
         revision: u64,
+        memo: &mut Memo,
     ) -> Result<BTreeMap<Name, Arc<Bundle>>, RenderError> {
         let mut faults = self.faults.clone();
         let mut bundles = BTreeMap::new();
@@ -100,27 +114,33 @@ impl Release {
                 }
             }
         };
-        let common = Common { machines: all, revision, release: &self.settings.release };
-        let plain = self.platform.resolve(&self.settings, "");
+        let Compiled { settings, templates, .. } = &*self.compiled;
+        memo.begin();
+        let common = Common { machines: all, revision, release: &settings.release };
+        let plain = self.platform.resolve(settings, "");
+        let plain_hashes = memo::hashes(&plain.0);
+        let machines = memo::of_machines(all);
         if wanted.is_empty() {
             add(plain.1.clone());
         }
         for machine in wanted {
             let own = self.platform.overrides(machine.name.as_str());
             let (mut values, wrong) =
-                if own { self.platform.resolve(&self.settings, machine.name.as_str()) } else { plain.clone() };
+                if own { self.platform.resolve(settings, machine.name.as_str()) } else { plain.clone() };
             // With broken settings or templates, rendering would only repeat the same mistakes in other words.
             let broken = !wrong.is_empty() || !self.faults.is_empty();
             add(wrong);
-            let Some(role) = self.templates.roles.get(&machine.role).filter(|_| !broken) else { continue };
-            let (secret, wrong) = secrets.of(&self.settings, &machine.name, &machine.role)?;
+            let Some(role) = templates.roles.get(&machine.role).filter(|_| !broken) else { continue };
+            let (secret, wrong) = secrets.of(settings, &machine.name, &machine.role)?;
             add(wrong);
-            for (name, setting) in &self.settings.by_name {
+            for (name, setting) in &settings.by_name {
                 if setting.secret.is_some() && setting.optional && !secret.contains_key(name) {
                     values.insert(name.clone(), serde_json::Value::Null);
                 }
             }
-            match render::bundle(&self.templates, role, machine, &values, &secret, common) {
+            let hashes = if own { memo::hashes(&values) } else { plain_hashes.clone() };
+            let ingredients = Ingredients::new(hashes, &secret, machine, machines, common);
+            match render::bundle(templates, role, machine, &values, &secret, common, &ingredients, memo) {
                 Ok(bundle) => {
                     bundles.insert(machine.name.clone(), Arc::new(bundle));
                 }
@@ -130,7 +150,7 @@ impl Release {
         if faults.is_empty() {
             return Ok(bundles);
         }
-        snippet::show(&mut faults, |file| self.source.text(file).ok().flatten().map(str::to_owned), &self.settings);
+        snippet::show(&mut faults, |file| self.source.text(file).ok().flatten().map(str::to_owned), settings);
         Err(Faults(faults).into())
     }
 }

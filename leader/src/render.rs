@@ -1,14 +1,15 @@
 //! Values + templates + machine to a bundle: a pure function.
 
 use crate::fault::Fault;
+use crate::memo::{Ingredients, Memo};
 use crate::platform::values::{SecretValues, Values};
 use crate::templates::{Content, Role, RoleFile, Templates};
 use crate::yaml;
 use handlebars::{Context, RenderError, RenderErrorReason};
-use lockstep_shared::{Bundle, File, Name, Sha256};
+use lockstep_shared::{Bundle, File, Name};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::cell::OnceCell;
 
 /// A machine as templates see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +36,8 @@ pub struct Common<'s> {
 }
 
 /// Renders one machine's bundle, or says everything that is wrong with it.
+/// `ingredients` are the hashes of the other arguments.
+#[allow(clippy::too_many_arguments, reason = "these are all the inputs there are, and they are of seven kinds")]
 pub fn bundle(
     templates: &Templates,
     role: &Role,
@@ -42,24 +45,34 @@ pub fn bundle(
     values: &Values,
     secrets: &SecretValues,
     all: Common<'_>,
+    ingredients: &Ingredients,
+    memo: &mut Memo,
 ) -> Result<Bundle, Vec<Fault>> {
-    let context = Context::from(context(machine, values, secrets, all));
+    let whole = OnceCell::new();
+    let context = || whole.get_or_init(|| Context::from(context(machine, values, secrets, all)));
     let mut files = Vec::with_capacity(role.files.len());
     let mut faults = Vec::new();
     for (path, file) in &role.files {
         let (content, sha256) = match &file.content {
             Content::Verbatim(bytes, sha256) => (bytes.clone(), *sha256),
-            Content::Template => match text(templates, file, path.as_str(), &context) {
-                Ok(text) => {
-                    let bytes: Arc<[u8]> = text.into_bytes().into();
-                    let sha256 = Sha256::of(&bytes);
-                    (bytes, sha256)
+            Content::Template => {
+                let render = || text(templates, file, path.as_str(), context());
+                let rendered = match (templates.takes.get(&file.name), templates.hashes.get(&file.name)) {
+                    (Some(takes), Some(hash)) => {
+                        let key = ingredients.key(path.as_str(), *hash, templates.uses.get(&file.name), takes);
+                        memo.rendered(key, render)
+                    }
+                    // One that didn't compile: its fault is known.
+                    _ => continue,
+                };
+                match rendered {
+                    Ok(rendered) => rendered,
+                    Err(fault) => {
+                        faults.push(fault);
+                        continue;
+                    }
                 }
-                Err(fault) => {
-                    faults.push(fault);
-                    continue;
-                }
-            },
+            }
         };
         files.push(File {
             path: path.clone(),

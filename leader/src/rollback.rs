@@ -3,10 +3,12 @@
 //! template nor a rotated secret slips in.
 
 use crate::config::Config;
+use crate::desk::file;
 use crate::difference::{self, MachineChange};
 use crate::history::{SourceChange, differing_names, source_changes, unknown_revision};
 use crate::leader::{Leader, LeaderError};
 use crate::mask::Mask;
+use crate::memo::Memo;
 use crate::press::Press;
 use crate::published::Published;
 use crate::release::{self, Release};
@@ -19,10 +21,15 @@ use lockstep_shared::Name;
 use lockstep_shared::api::Push;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use utoipa::ToSchema;
+
+/// How often a file that somebody else writes is looked at again.
+const TRIES: u32 = 5;
 
 /// What going back needs to know.
 #[derive(Debug, Clone, Default)]
@@ -122,7 +129,7 @@ impl Press {
         if request.with_platform {
             let wanted = back.old.files.get(PLATFORM).map(|file| file.bytes.clone()).unwrap_or_default();
             // The revision is published whatever becomes of this: it has to be served and told.
-            match put_platform(&self.config.platform, &wanted, told.revision) {
+            match put_platform(&self.config, &wanted, told.revision) {
                 Ok(kept) => {
                     told.kept = kept;
                     told.disk.retain(|name| name != PLATFORM);
@@ -212,10 +219,11 @@ impl Press {
         for (name, bundle) in old.bundles.iter().filter(|(name, _)| declared.iter().all(|known| known.name != **name)) {
             known.push(Machine { name: name.clone(), role: bundle.role.clone(), addresses: Vec::new(), url: None });
         }
-        let release = Release::compile(&old.source, &known);
+        let mut memo = Memo::default();
+        let release = Release::compile(&old.source, &known, &mut memo);
         let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store), Drafts::Ignored);
         let number = self.store.last_number()? + 1;
-        let bundles = release.render(std::slice::from_ref(machine), declared, &mut secrets, number)?;
+        let bundles = release.render(std::slice::from_ref(machine), declared, &mut secrets, number, &mut memo)?;
         let bundle = bundles.into_values().next().ok_or_else(|| {
             LeaderError::Conflict(format!("{} has a role that revision {} doesn't know", machine.name, old.number))
         })?;
@@ -273,29 +281,41 @@ pub fn disk(config: &Config) -> Result<Disk, LeaderError> {
     Ok(Disk { revision: number, rolled_back_to: head.rolled_back_to, files, error })
 }
 
-/// Replaces `platform.yml` on disk; what was there is kept beside it, whether
-/// or not it was ever published. Its name, if something else was there.
-fn put_platform(path: &Path, wanted: &[u8], revision: u64) -> std::io::Result<Option<String>> {
-    let (before, mode) = match std::fs::read(path) {
-        Ok(before) => (Some(before), path.metadata()?.permissions().mode() & 0o777),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (None, 0o644),
-        Err(error) => return Err(error),
-    };
-    if before.as_deref() == Some(wanted) {
-        return Ok(None);
-    }
-    let mut kept = None;
-    if let Some(before) = before {
-        let mut beside = path.with_extension(format!("before-{revision}.yml"));
-        for again in 2.. {
-            if !beside.exists() {
-                break;
+/// Replaces `platform.yml` on disk, under the lock that all its writers take;
+/// what was there is kept beside it, whether or not it was ever published. Its
+/// name, if something else was there.
+fn put_platform(config: &Config, wanted: &[u8], revision: u64) -> io::Result<Option<String>> {
+    let _lock = file::lock(config).map_err(|error| io::Error::other(error.to_string()))?;
+    for _ in 0..TRIES {
+        // A link stays one: what it leads to is replaced.
+        let path = match config.platform.canonicalize() {
+            Ok(path) => path,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                durable::replace(&config.platform, wanted, 0o644)?;
+                return Ok(None);
             }
-            beside = path.with_extension(format!("before-{revision}-{again}.yml"));
+            Err(error) => return Err(error),
+        };
+        let (before, like) = (fs::read(&path)?, fs::metadata(&path)?);
+        if before == wanted {
+            return Ok(None);
         }
-        durable::replace(&beside, &before, mode)?;
-        kept = Some(beside.display().to_string());
+        let beside = free(&config.platform, revision);
+        durable::replace(&beside, &before, like.permissions().mode() & 0o777)?;
+        // An editor takes no lock: what it saved in between is kept as well.
+        if durable::replace_if(&path, wanted, &like, || Ok(fs::read(&path)? == before))? {
+            return Ok(Some(beside.display().to_string()));
+        }
+        fs::remove_file(&beside)?;
     }
-    durable::replace(path, wanted, mode)?;
-    Ok(kept)
+    Err(io::Error::other("it changed each time it was about to be replaced: which program writes it all the time?"))
+}
+
+/// A name beside the platform file that nothing has.
+fn free(platform: &Path, revision: u64) -> PathBuf {
+    let name = |again: u32| match again {
+        1 => platform.with_extension(format!("before-{revision}.yml")),
+        _ => platform.with_extension(format!("before-{revision}-{again}.yml")),
+    };
+    (1..u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(u32::MAX))
 }

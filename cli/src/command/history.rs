@@ -1,6 +1,6 @@
 //! `lockstep history`: what was published.
 
-use super::lookback::{look, plain, touched};
+use super::lookback::{changed, look, plain};
 use super::{print, print_json};
 use crate::exit::{Done, Failed};
 use crate::moment;
@@ -53,7 +53,7 @@ fn table(listing: &Listing) -> String {
             plain(&entry.author),
             plain(&entry.message),
             plain(&entry.release),
-            touched(&entry.touched),
+            changed(entry),
         ]);
     }
     let mut out = format!("{table}\n");

@@ -7,9 +7,13 @@ use crate::moment;
 use crate::socket::Socket;
 use lockstep_leader::history::{Entry, History};
 use lockstep_leader::leader::LeaderError;
+use lockstep_leader::platform::edited::Edited;
 use lockstep_leader::store::{Touch, Touched};
 use serde::de::DeserializeOwned;
 use std::path::Path;
+
+/// How many settings are named.
+const NAMED: usize = 4;
 
 /// Asks the leader for `path` with a query; without a leader reads the store.
 pub(super) async fn look<T: DeserializeOwned>(
@@ -44,33 +48,41 @@ pub(super) fn line(entry: &Entry) -> String {
     line
 }
 
-/// What a revision changed, in a few words.
-pub(super) fn touched(touched: &[Touched]) -> String {
-    if touched.is_empty() {
-        return "no machine's files".to_owned();
+/// What a revision changed, in a few words: settings, then machines.
+pub(super) fn changed(entry: &Entry) -> String {
+    let mut lines = Vec::new();
+    let setting = |edited: &Edited| match &edited.machine {
+        Some(machine) => format!("{} of {machine}", edited.setting),
+        None => edited.setting.clone(),
+    };
+    let named: Vec<String> = entry.edited.iter().take(NAMED).map(setting).collect();
+    if !named.is_empty() {
+        lines.push(listed(&named, entry.edited.len()));
     }
-    let listed = |names: Vec<&str>, all: usize| {
-        let more = all.saturating_sub(names.len());
-        let mut text = names.join(", ");
-        if more > 0 {
-            text += &format!(" and {more} more");
-        }
-        text
-    };
-    let group = |group: &Touched| {
-        let machines = listed(group.machines.iter().map(lockstep_shared::Name::as_str).collect(), group.machine_count);
-        match group.touch {
-            Touch::New => format!("{machines}: new"),
-            Touch::Gone => format!("{machines}: gone"),
-            Touch::Changed if group.file_count == 0 => format!("{machines}: role"),
-            Touch::Changed => {
-                let files =
-                    listed(group.files.iter().map(lockstep_shared::SafePath::as_str).collect(), group.file_count);
-                format!("{machines}: {files}")
-            }
-        }
-    };
-    touched.iter().map(group).collect::<Vec<_>>().join("\n")
+    lines.extend(entry.touched.iter().map(touched));
+    if entry.touched.is_empty() {
+        lines.push("no machine's files".to_owned());
+    }
+    lines.join("\n")
+}
+
+fn touched(touched: &Touched) -> String {
+    let machines = listed(&touched.machines, touched.machine_count);
+    match touched.touch {
+        Touch::New => format!("{machines}: new"),
+        Touch::Gone => format!("{machines}: gone"),
+        Touch::Changed if touched.file_count == 0 => format!("{machines}: role"),
+        Touch::Changed => format!("{machines}: {}", listed(&touched.files, touched.file_count)),
+    }
+}
+
+/// The first few names, and how many more there are.
+fn listed(names: &[impl ToString], all: usize) -> String {
+    let mut text = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if all > names.len() {
+        text += &format!(" and {} more", all - names.len());
+    }
+    text
 }
 
 /// What somebody typed, on one line of its own: control characters can't make it look like another.

@@ -63,8 +63,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
             render::run(&root.path(), &role, machine.as_deref(), out.as_deref(), format)
         }
         Command::Plan { root, json } => wait_for(plan::run(&root.path(), json)),
-        Command::Publish { root, message, yes, wait, timeout, json } => {
-            let options = publish::Options { message, yes, wait: wait.then_some(timeout), json };
+        Command::Publish { root, message, yes, plan, wait, timeout, json } => {
+            let options = publish::Options { message, yes, plan, wait: wait.then_some(timeout), json };
             wait_for(publish::run(&root.path(), options))
         }
         Command::Notify { root, services, json } => wait_for(notify::run(&root.path(), services, json)),

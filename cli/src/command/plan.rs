@@ -12,7 +12,7 @@ pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let socket = Socket::find(&config)?;
     let publication: Publication = match &socket {
         Some(socket) => socket.get("/admin/plan").await?,
-        None => Press::open(config.clone(), environment())?.plan()?,
+        None => Press::open(config.clone(), environment())?.plan(None)?,
     };
     if !json {
         disk::remind(&config, socket.as_ref()).await;
@@ -23,6 +23,10 @@ pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
         say(&nothing(&publication));
     } else {
         print(&changes(&publication.changes, Paint::new()))?;
+        if socket.is_none() {
+            say("no leader is running: what this means for containers is not known");
+        }
+        print(&format!("plan {}: lockstep publish --plan {0} publishes exactly this\n", publication.plan))?;
     }
     Ok(if publication.changes.is_empty() && !publication.new { Done::Good } else { Done::Different })
 }

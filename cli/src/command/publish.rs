@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Options {
     pub(super) message: String,
     pub(super) yes: bool,
+    /// Only this plan.
+    pub(super) plan: Option<String>,
     /// How long to wait for the followers, in seconds.
     pub(super) wait: Option<u64>,
     pub(super) json: bool,
@@ -20,15 +22,13 @@ pub(super) struct Options {
 
 pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     let config = leader_config(root)?;
-    let request = Request { author: author(), message: options.message.clone() };
     let paint = Paint::new();
     let Some(socket) = Socket::find(&config)? else {
         let mut press = Press::open(config, environment())?;
-        let planned = press.plan()?;
-        if !agreed(&planned, &options, paint)? {
-            return Err(failed("nothing was published"));
-        }
-        let (_, publication) = super::recorded(&mut press, "publish", |press| press.publish(&request))?;
+        let planned = press.plan(None)?;
+        agreed(&planned, &options, paint)?;
+        let request = Request { author: author(), message: options.message.clone(), plan: Some(planned.plan) };
+        let (_, publication) = super::recorded(&mut press, "publish", |press| press.publish(&request, None))?;
         report(&publication, &options, paint)?;
         if publication.new {
             say(
@@ -38,11 +38,10 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         return Ok(Done::Good);
     };
     let planned: Publication = socket.get("/admin/plan").await?;
-    if !agreed(&planned, &options, paint)? {
-        return Err(failed("nothing was published"));
-    }
-    let publication: Publication =
-        socket.post("/admin/publish", &serde_json::json!({"message": request.message})).await?;
+    agreed(&planned, &options, paint)?;
+    // What is published is what was shown, or nothing.
+    let request = serde_json::json!({"message": options.message, "plan": planned.plan});
+    let publication: Publication = socket.post("/admin/publish", &request).await?;
     report(&publication, &options, paint)?;
     match options.wait {
         Some(seconds) => wait(&socket, &publication, Duration::from_secs(seconds), &options).await,
@@ -50,27 +49,32 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     }
 }
 
-/// Shows what would change and asks, where there is somebody to ask.
-fn agreed(planned: &Publication, options: &Options, paint: Paint) -> Result<bool, Failed> {
-    if options.json && options.yes {
-        return Ok(true);
+/// Shows what would change and asks. The error says why nothing is published.
+fn agreed(planned: &Publication, options: &Options, paint: Paint) -> Result<(), Failed> {
+    if let Some(wanted) = options.plan.as_ref().filter(|wanted| **wanted != planned.plan) {
+        return Err(failed(format!(
+            "nothing was published: plan {wanted} was made of something else than what is on disk and published now (plan {}): look again with lockstep plan",
+            planned.plan
+        )));
     }
     if !options.json {
         print(&changes(&planned.changes, paint))?;
     }
     if options.yes || !planned.new {
-        return Ok(true);
+        return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        // Scripts and cron have no one to ask; publishing is what was asked for.
-        return Ok(true);
+        return Err(failed(format!(
+            "publish asks before it publishes, and there is no terminal: lockstep publish --yes, or lockstep publish --plan {} --yes for exactly this",
+            planned.plan
+        )));
     }
     let mut out = std::io::stderr().lock();
     write!(out, "publish this? [Y/n] ")?;
     out.flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "" | "y" | "Y" | "yes"))
+    if matches!(answer.trim(), "" | "y" | "Y" | "yes") { Ok(()) } else { Err(failed("nothing was published")) }
 }
 
 fn report(publication: &Publication, options: &Options, paint: Paint) -> Result<(), Failed> {

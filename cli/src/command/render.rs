@@ -4,6 +4,7 @@ use super::{leader_config, print, say, write_out};
 use crate::arguments::Format;
 use crate::exit::{Done, Failed, failed};
 use lockstep_leader::config::Config;
+use lockstep_leader::memo::Memo;
 use lockstep_leader::published::tar;
 use lockstep_leader::release::{self, Release};
 use lockstep_leader::render::Machine;
@@ -62,19 +63,20 @@ fn render(config: &Config, role: &str, machine: Option<&str>) -> Result<Arc<Bund
         }),
     };
     let source = Source::read(&config.platform, &config.templates)?;
-    let release = Release::compile(&source, &all);
-    if !release.templates.roles.contains_key(&role) {
-        let roles: Vec<&str> = release.templates.roles.keys().map(Name::as_str).collect();
+    let mut memo = Memo::default();
+    let release = Release::compile(&source, &all, &mut memo);
+    if !release.compiled.templates.roles.contains_key(&role) {
+        let roles: Vec<&str> = release.compiled.templates.roles.keys().map(Name::as_str).collect();
         return Err(failed(format!("no role is called {role}; roles of this release: {}", roles.join(", "))));
     }
     let store = Store::peek(&config.state)?;
-    if store.is_none() && release.settings.by_name.values().any(|setting| setting.secret.is_some()) {
+    if store.is_none() && release.compiled.settings.by_name.values().any(|setting| setting.secret.is_some()) {
         say(
             "no leader has made this platform's secrets yet: they are random in what follows, and other ones each time",
         );
     }
     let mut secrets = Secrets::new(super::environment(), store.as_ref(), Drafts::Read);
-    let bundles = release.render(std::slice::from_ref(&chosen), &all, &mut secrets, 0)?;
+    let bundles = release.render(std::slice::from_ref(&chosen), &all, &mut secrets, 0, &mut memo)?;
     bundles.into_values().next().ok_or_else(|| failed("nothing was rendered"))
 }
 

@@ -1,7 +1,7 @@
 //! `lockstep show`: a revision, a machine's part of it, a file of it; and what
 //! a machine ran at a time.
 
-use super::lookback::{line, look, plain, touched};
+use super::lookback::{changed, line, look, plain};
 use super::{leader_config, print, print_json, say, write_out};
 use crate::exit::{Done, Failed, failed};
 use crate::moment;
@@ -123,9 +123,10 @@ fn told(ran: &Ran) -> String {
     };
     match ran.failed {
         None => {}
-        Some(0) => text += &format!("; since {since} it was failing at something newer"),
+        Some(0) => text += &format!("; since {since} it was failing to apply something newer"),
         Some(failed) => {
-            text += &format!("; since {since} it was failing at revision {failed}, whose files were already there");
+            text +=
+                &format!("; since {since} it was failing to apply revision {failed} (its files may be there already)");
         }
     }
     text
@@ -145,7 +146,7 @@ fn whole(shown: &Shown) -> String {
         let digest: String = machine.digest.to_string().chars().take(12).collect();
         table.add_row([machine.machine.to_string(), machine.role.to_string(), digest, since]);
     }
-    out += &format!("{table}\nchanged: {}\n", touched(&revision.touched).replace('\n', "\n         "));
+    out += &format!("{table}\nchanged: {}\n", changed(revision).replace('\n', "\n         "));
     if revision.number > 1 {
         out += &format!("every line: lockstep diff {} {}\n", revision.number - 1, revision.number);
     }

@@ -143,6 +143,7 @@ async fn rotate(root: &Path, name: &str, whose: serde_json::Value, yes: bool, wa
     }
     let _: Entry = connect(root)?.post(&target(name, "/rotate"), &whose).await?;
     let options = publish::Options {
+        plan: None,
         message: format!("a new value of the secret {name}"),
         yes,
         wait: wait.then_some(300),

@@ -2,6 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use lockstep_leader::difference::MachineChange;
+use lockstep_leader::foresee::Foreseen;
 use lockstep_shared::api::{Change, Fleet, Machine, Outcome, Push, State};
 use std::io::IsTerminal as _;
 
@@ -56,6 +57,42 @@ pub(super) fn changes(changes: &[MachineChange], paint: Paint) -> String {
                 }
             }
         }
+        out.push_str(&foreseen(changes.iter().filter(|other| other.files == change.files), paint));
+    }
+    out
+}
+
+/// What happens to containers, machines with the very same actions together.
+fn foreseen<'c>(changes: impl Iterator<Item = &'c MachineChange>, paint: Paint) -> String {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for (change, foreseen) in changes.filter_map(|change| Some((change, change.containers.as_ref()?))) {
+        let told = told(foreseen, paint);
+        match groups.iter_mut().find(|(known, _)| *known == told) {
+            Some((_, machines)) => machines.push(change.machine.as_str()),
+            None => groups.push((told, vec![change.machine.as_str()])),
+        }
+    }
+    groups.into_iter().map(|(told, machines)| format!("  on {}:{told}\n", machines.join(", "))).collect()
+}
+
+fn told(foreseen: &Foreseen, paint: Paint) -> String {
+    if let Some(why) = &foreseen.unknown {
+        return format!(" {} {why}", paint.wrap("33", "not known:"));
+    }
+    let mut out = String::new();
+    for action in &foreseen.actions {
+        let verb = paint.wrap(if action.downtime { "33" } else { "32" }, &format!("{:<10}", action.verb));
+        out += &format!("\n    {}. {verb} {}: {}; {}", action.order, action.service, action.why, action.means);
+    }
+    if foreseen.actions.is_empty() {
+        out += " no container is touched";
+    }
+    let left: Vec<&str> = foreseen.left_alone.iter().map(|left| left.service.as_str()).collect();
+    if !left.is_empty() {
+        out += &format!("\n    left alone: {}", left.join(", "));
+    }
+    for note in &foreseen.notes {
+        out += &format!("\n    note: {note}");
     }
     out
 }

@@ -4,6 +4,7 @@ use super::{leader_config, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use lockstep_leader::fault::Faults;
 use lockstep_leader::leader::LeaderError;
+use lockstep_leader::memo::Memo;
 use lockstep_leader::release::{self, Release};
 use lockstep_leader::secrets::{Drafts, Secrets};
 use lockstep_leader::source::Source;
@@ -18,7 +19,9 @@ pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
         let source = Source::read(&config.platform, &config.templates)?;
         let store = Store::peek(&config.state)?;
         let mut secrets = Secrets::new(super::environment(), store.as_ref(), Drafts::Read);
-        let bundles = Release::compile(&source, &machines).render(&machines, &machines, &mut secrets, 1)?;
+        let mut memo = Memo::default();
+        let release = Release::compile(&source, &machines, &mut memo);
+        let bundles = release.render(&machines, &machines, &mut secrets, 1, &mut memo)?;
         Ok(bundles.values().map(|bundle| bundle.files.len()).sum())
     };
     match check() {

@@ -20,7 +20,7 @@ pub(super) struct Open {
 }
 
 /// Held while the file is read and replaced; waits for others.
-pub(super) fn lock(config: &Config) -> Result<File, DeskError> {
+pub(crate) fn lock(config: &Config) -> Result<File, DeskError> {
     let path = config.state.join("platform.lock");
     let lock = || {
         durable::private_folder(&config.state)?;

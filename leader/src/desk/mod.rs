@@ -3,11 +3,12 @@
 //! only if it still is what the edit was made from.
 
 mod error;
-mod file;
+pub(crate) mod file;
 mod state;
 
 use crate::config::Config;
 use crate::fault::{Fault, Faults, nearest};
+use crate::memo::{Compiled, Memo};
 use crate::platform::edit::Draft;
 use crate::platform::schema::{self, Setting, Settings};
 use crate::platform::{Platform, words};
@@ -157,8 +158,9 @@ impl Desk {
     fn release<T>(&self, look: impl FnOnce(&Uses<'_>, &Settings) -> Result<T, DeskError>) -> Result<T, DeskError> {
         let source = Source::read(&self.config.platform, &self.config.templates)?;
         let machines = self.machines();
-        let release = Release::compile(&source, &machines);
-        look(&Uses::new(&release.settings, &release.platform, &release.templates, &machines), &release.settings)
+        let release = Release::compile(&source, &machines, &mut Memo::default());
+        let Compiled { settings, templates, .. } = &*release.compiled;
+        look(&Uses::new(settings, &release.platform, templates, &machines), settings)
     }
 
     /// Sets or unsets a value. `tags`: refuse unless what is written has one of

@@ -2,6 +2,7 @@
 //! this platform and its machines give them.
 
 pub mod edit;
+pub mod edited;
 pub mod editor;
 pub mod formats;
 pub mod references;

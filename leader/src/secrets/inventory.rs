@@ -5,6 +5,7 @@
 use super::{ENV, Fresh, Origin, misfit};
 use crate::config::Config;
 use crate::leader::LeaderError;
+use crate::memo::Memo;
 use crate::platform::{Scope, Setting, schema};
 use crate::press::Press;
 use crate::release::{self, Release};
@@ -155,18 +156,18 @@ impl View {
     fn of(config: &Config) -> Result<Self, LeaderError> {
         let source = Source::read(&config.platform, &config.templates)?;
         let machines = release::machines(config);
-        Ok(Self { release: Release::compile(&source, &machines), machines })
+        Ok(Self { release: Release::compile(&source, &machines, &mut Memo::default()), machines })
     }
 
     fn secret(&self, name: &str) -> Result<(&Setting, &Secret), SecretError> {
-        let setting = self.release.settings.by_name.get(name);
+        let setting = self.release.compiled.settings.by_name.get(name);
         match setting.map(|setting| (setting, setting.secret.as_ref())) {
             Some((setting, Some(secret))) => Ok((setting, secret)),
             Some((_, None)) => Err(SecretError::Unknown(format!(
                 "{name} is a setting and no secret: lockstep settings set {name} VALUE"
             ))),
             None => {
-                let all = self.release.settings.by_name.iter().filter(|(_, setting)| setting.secret.is_some());
+                let all = self.release.compiled.settings.by_name.iter().filter(|(_, setting)| setting.secret.is_some());
                 let near = crate::fault::nearest(name, all.map(|(name, _)| name.as_str()));
                 let shown: String = name.chars().take(64).collect();
                 Err(SecretError::Unknown(format!("there is no secret {shown:?}{near}: see lockstep secrets list")))
@@ -216,7 +217,7 @@ impl View {
     }
 
     fn files(&self, name: &str) -> Vec<UsedIn> {
-        let templates = &self.release.templates;
+        let templates = &self.release.compiled.templates;
         let mut files = Vec::new();
         for (role, tree) in &templates.roles {
             for (path, file) in &tree.files {
@@ -246,7 +247,7 @@ pub fn list(press: &Press) -> Result<Vec<Entry>, SecretError> {
     let view = View::of(press.config())?;
     let (origins, drafts) = (press.store().secret_origins()?, press.store().drafts()?);
     let mut entries = Vec::new();
-    for (name, setting) in &view.release.settings.by_name {
+    for (name, setting) in &view.release.compiled.settings.by_name {
         if let Some(secret) = &setting.secret {
             entries.push(entry(press, &view, (name, setting, secret), &origins, &drafts)?);
         }

@@ -20,7 +20,7 @@ pub struct Proven {
     pub revision: Option<u64>,
     /// That bundle's digest.
     pub digest: Option<Sha256>,
-    /// The revision that it had tried and failed at since: its files are there, and not proven. 0: not known which.
+    /// The revision that it was failing to apply; its files may be there already. 0: not known which.
     pub failed: Option<u64>,
 }
 

@@ -2,9 +2,10 @@
 //! of what it changes.
 
 use super::Store;
-use super::content::{FileEntry, SourceEntry};
+use super::content::{FileEntry, Known, SourceEntry};
 use super::error::StoreError;
 use super::revisions::{Head, Held, Holdings, Revision, Touch, Touched, fingerprint, head_id, platform_hash, row_id};
+use crate::platform::edited::{Edited, edited};
 use crate::secrets::Used;
 use lockstep_shared::{Name, SafePath, Sha256};
 use rusqlite::{Transaction, TransactionBehavior, params};
@@ -88,6 +89,7 @@ impl Store {
     /// Writes the rows of a revision whose content is there. `before` is what machines have in the one before.
     pub(super) fn write(&self, record: Record, before: &Holdings) -> Result<(), StoreError> {
         let touched = self.touched(before, &record.holdings)?;
+        let edited = self.edited(record.number, record.platform)?;
         let head = Head {
             number: record.number,
             created: record.created,
@@ -96,6 +98,7 @@ impl Store {
             release: record.release,
             rolled_back_to: record.rolled_back_to,
             platform: record.platform,
+            edited,
             touched,
             source: record.source,
             machines: fingerprint(&record.holdings),
@@ -122,6 +125,19 @@ impl Store {
     pub(super) fn seal_json(&self, what: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
         let json = serde_json::to_vec(value).map_err(|error| self.damaged(error))?;
         self.seal(what.as_bytes(), &json)
+    }
+
+    /// The settings whose values differ from the revision before.
+    fn edited(&self, number: u64, platform: Option<Sha256>) -> Result<Vec<Edited>, StoreError> {
+        let before = self.head(number.saturating_sub(1))?.and_then(|head| head.platform);
+        if before == platform {
+            return Ok(Vec::new());
+        }
+        let text = |hash: Option<Sha256>| match hash {
+            Some(hash) => self.content(&hash, &mut Known::new()),
+            None => Ok(Vec::new().into()),
+        };
+        Ok(edited(&text(before)?, &text(platform)?))
     }
 
     /// What changes from one set to another, in short.

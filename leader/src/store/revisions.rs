@@ -7,6 +7,7 @@ use super::Store;
 use super::content::{FileEntry, Known, SourceEntry};
 use super::error::StoreError;
 use crate::difference::Bundles;
+use crate::platform::edited::Edited;
 use crate::source::{PLATFORM, Source, SourceFile};
 use lockstep_shared::{Bundle, Name, SafePath, Sha256};
 use rusqlite::{OptionalExtension as _, params};
@@ -55,6 +56,9 @@ pub struct Head {
     pub rolled_back_to: Option<u64>,
     /// The SHA-256 of `platform.yml` as it was.
     pub platform: Option<Sha256>,
+    /// The settings whose values in `platform.yml` differ from the revision before.
+    #[serde(default)]
+    pub edited: Vec<Edited>,
     /// What it changed against the revision before, in short.
     pub touched: Vec<Touched>,
     /// The pieces of the list of its source.
@@ -149,6 +153,10 @@ impl Store {
 
     /// A revision without its content.
     pub fn head(&self, number: u64) -> Result<Option<Head>, StoreError> {
+        // SQLite's integers end there, and so do revisions.
+        if i64::try_from(number).is_err() {
+            return Ok(None);
+        }
         let sealed: Option<Vec<u8>> = self
             .connection
             .prepare_cached("SELECT sealed FROM revision WHERE number = ?1")

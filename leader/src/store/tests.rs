@@ -84,7 +84,9 @@ fn what_goes_in_comes_out_and_is_not_readable() {
     let store = Store::open(&state).unwrap();
     assert!(same(&store.latest().unwrap().unwrap(), &revision(2, "canary-two")));
     assert!(same(&store.revision(1).unwrap().unwrap(), &revision(1, "canary-one")));
-    assert!(store.revision(3).unwrap().is_none());
+    for unknown in [0, 3, u64::MAX] {
+        assert!(store.revision(unknown).unwrap().is_none());
+    }
     assert_eq!(store.secret("KEY", "").unwrap().as_deref(), Some("canary-three"));
     assert_eq!(store.secret("KEY", "core").unwrap(), None);
     assert_eq!(store.rendered_secrets().unwrap(), BTreeSet::from(["canary-four".to_owned()]));
@@ -347,7 +349,8 @@ fn a_store_of_layout_1_opens_and_is_as_it_was() {
         for bundle in read.bundles.values() {
             shown += &format!("  {} {} {}\n", bundle.machine, bundle.role, bundle.digest);
         }
-        shown += &format!("  {:?}\n", store.head(number).unwrap().unwrap().touched);
+        let head = store.head(number).unwrap().unwrap();
+        shown += &format!("  {:?} {:?}\n", head.edited, head.touched);
     }
     insta::assert_snapshot!(shown);
     assert_eq!(store.rendered_secrets().unwrap().len(), 1);

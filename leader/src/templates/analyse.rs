@@ -11,12 +11,24 @@ use handlebars::template::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What a template's output depends on, beside its settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Takes {
+    /// Names of the context that are no settings: `machine`, `machines`, `revision`, `release`.
+    pub context: BTreeSet<&'static str>,
+    /// The context as a whole: nothing is known to be without effect.
+    pub everything: bool,
+    /// The templates that it takes in, itself among them.
+    pub templates: BTreeSet<String>,
+}
+
 /// What the context holds beside the settings.
 const CONTEXT: [&str; 4] = ["machine", "machines", "revision", "release"];
 
 pub(super) struct Analysis<'s> {
     settings: &'s BTreeSet<&'s str>,
     uses: BTreeMap<String, BTreeSet<String>>,
+    takes: BTreeMap<String, Takes>,
     /// Partials taken in, by template name, with the place of the first.
     partials: BTreeMap<String, BTreeMap<String, (usize, usize)>>,
     faults: Vec<Fault>,
@@ -38,7 +50,7 @@ struct Scope<'t> {
 
 impl<'s> Analysis<'s> {
     pub(super) fn new(settings: &'s BTreeSet<&'s str>) -> Self {
-        Self { settings, uses: BTreeMap::new(), partials: BTreeMap::new(), faults: Vec::new() }
+        Self { settings, uses: BTreeMap::new(), takes: BTreeMap::new(), partials: BTreeMap::new(), faults: Vec::new() }
     }
 
     pub(super) fn template(&mut self, file: &str, name: &str, template: &mut Template) {
@@ -46,6 +58,22 @@ impl<'s> Analysis<'s> {
         let partial = file != name;
         let scope = Scope { file, template: name, at: (1, 1), depth: 0, locals: Vec::new(), partial };
         self.body(template, &scope);
+    }
+
+    /// What each template takes beside settings, its partials' included.
+    pub(super) fn takes(&self) -> BTreeMap<String, Takes> {
+        let whole = self.uses.keys().map(|name| {
+            let mut reached = BTreeSet::new();
+            reach(name, &self.partials, &mut reached);
+            let mut all = Takes::default();
+            for takes in reached.iter().filter_map(|name| self.takes.get(*name)) {
+                all.context.extend(&takes.context);
+                all.everything |= takes.everything;
+            }
+            all.templates = reached.into_iter().map(str::to_owned).collect();
+            (name.clone(), all)
+        });
+        whole.collect()
     }
 
     /// Settings by template, those of its partials included, and all faults.
@@ -195,8 +223,18 @@ impl<'s> Analysis<'s> {
         }
         let rest = rest.strip_prefix("this.").or_else(|| rest.strip_prefix("./")).unwrap_or(rest);
         let first = rest.split(['.', '/']).next().unwrap_or_default().trim_matches(['[', ']']);
-        if first.is_empty() || matches!(first, "this" | "." | "..") || scope.locals.iter().any(|local| local == first) {
+        if scope.locals.iter().any(|local| local == first) {
             return;
+        }
+        let top = depth == 0 || rooted;
+        if first.is_empty() || matches!(first, "this" | "." | "..") {
+            if top || (first == ".." && depth == 1) {
+                self.takes.entry(scope.template.to_owned()).or_default().everything = true;
+            }
+            return;
+        }
+        if let Some(name) = CONTEXT.into_iter().find(|name| *name == first && top) {
+            self.takes.entry(scope.template.to_owned()).or_default().context.insert(name);
         }
         if self.settings.contains(first) {
             if depth == 0 || rooted {

@@ -9,11 +9,12 @@ use crate::fault::Fault;
 use crate::source::{Source, SourceFile, TEMPLATES, utf8};
 use analyse::Analysis;
 use handlebars::{Handlebars, Template};
-use lockstep_shared::{Mode, Name, SafePath};
+use lockstep_shared::{Mode, Name, SafePath, Sha256};
 use role::Manifest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use analyse::Takes;
 pub use role::Rule;
 
 /// The folder with templates that others take in; not a role.
@@ -22,6 +23,7 @@ const PARTIALS: &str = "partials";
 const NO_ROLES: [&str; 2] = [PARTIALS, "migrations"];
 
 /// All roles of a release.
+#[derive(Default)]
 pub struct Templates {
     /// Renders by a file's name within the source.
     pub registry: Handlebars<'static>,
@@ -29,6 +31,10 @@ pub struct Templates {
     pub roles: BTreeMap<Name, Role>,
     /// For each template: the settings it names, its partials' included.
     pub uses: BTreeMap<String, BTreeSet<String>>,
+    /// For each template: what else its output depends on.
+    pub takes: BTreeMap<String, Takes>,
+    /// For each template: the hash of its text and of all that it takes in.
+    pub hashes: BTreeMap<String, Sha256>,
 }
 
 /// One role's tree.
@@ -57,7 +63,7 @@ pub enum Content {
     /// From the template of the same name.
     Template,
     /// These bytes.
-    Verbatim(Arc<[u8]>, lockstep_shared::Sha256),
+    Verbatim(Arc<[u8]>, Sha256),
 }
 
 impl Templates {
@@ -67,7 +73,7 @@ impl Templates {
         registry.set_strict_mode(true);
         registry.register_escape_fn(handlebars::no_escape);
         helpers::register(&mut registry);
-        let mut loaded = Self { registry, roles: BTreeMap::new(), uses: BTreeMap::new() };
+        let mut loaded = Self { registry, roles: BTreeMap::new(), ..Self::default() };
         let mut faults = Vec::new();
         let mut analysis = Analysis::new(settings);
         let mut by_role: BTreeMap<&str, Vec<(&str, &str, &SourceFile)>> = BTreeMap::new();
@@ -98,6 +104,8 @@ impl Templates {
                 Err(bad) => faults.push(Fault::new(format!("{TEMPLATES}/{name}"), bad.to_string())),
             }
         }
+        loaded.takes = analysis.takes();
+        loaded.hashes = loaded.takes.iter().map(|(name, takes)| (name.clone(), hash(source, takes))).collect();
         let (uses, more) = analysis.finish();
         loaded.uses = uses;
         faults.extend(more);
@@ -188,6 +196,12 @@ impl Templates {
     pub fn file_of(name: &str) -> String {
         if name.starts_with("templates/") { name.to_owned() } else { format!("{TEMPLATES}/{PARTIALS}/{name}.hbs") }
     }
+}
+
+fn hash(source: &Source, takes: &Takes) -> Sha256 {
+    let files = takes.templates.iter().filter_map(|name| source.files.get(&Templates::file_of(name)));
+    let hashes: Vec<u8> = files.flat_map(|file| file.sha256.0).collect();
+    Sha256::of(&hashes)
 }
 
 /// What the parser would have taken is a list of its own rule names: said in words instead.

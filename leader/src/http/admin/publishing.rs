@@ -19,10 +19,15 @@ pub(super) struct Publish {
     /// Why, for the history.
     #[serde(default)]
     message: String,
+    /// Only if what would be published is still the plan with this id.
+    #[serde(default)]
+    plan: Option<String>,
 }
 
 /// Publishes what is on disk, and notifies the followers.
-#[utoipa::path(post, path = "/admin/publish", request_body = Publish, responses((status = 200, body = Publication)))]
+#[utoipa::path(post, path = "/admin/publish", request_body = Publish, responses(
+    (status = 200, body = Publication), (status = 409, description = "It is not the plan that was asked for any more"),
+    (status = 422, description = "What is on disk can't be published")))]
 pub(super) async fn publish(
     State(leader): State<Arc<Leader>>,
     Extension(actor): Extension<Actor>,
@@ -30,7 +35,7 @@ pub(super) async fn publish(
 ) -> Result<Json<Publication>, Refusal> {
     allow(&actor, Right::Publish)?;
     let press = leader.clone();
-    let request = PublishRequest { author: actor.name, message: request.message };
+    let request = PublishRequest { author: actor.name, message: request.message, plan: request.plan };
     let mut publication = blocking(move || press.publish(&request)).await?;
     if publication.new {
         publication.pushes = leader.rollout.notify(publication.revision, None).await;
@@ -38,8 +43,9 @@ pub(super) async fn publish(
     Ok(Json(publication))
 }
 
-/// What publishing would change.
-#[utoipa::path(get, path = "/admin/plan", responses((status = 200, body = Publication)))]
+/// What publishing would change, and what that means for containers.
+#[utoipa::path(get, path = "/admin/plan", responses(
+    (status = 200, body = Publication), (status = 422, description = "What is on disk can't be published")))]
 pub(super) async fn plan(
     State(leader): State<Arc<Leader>>,
     Extension(actor): Extension<Actor>,
