@@ -13,6 +13,8 @@ mod crashes;
 mod files;
 mod harness;
 mod independent;
+mod migrations;
+mod platform_file;
 mod revisions;
 mod scripts;
 mod settings;

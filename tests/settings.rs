@@ -78,7 +78,7 @@ fn what_is_printed() {
         let output = platform.run(arguments);
         all += &format!("$ {}  [{}]\n", arguments.join(" "), output.status.code().unwrap());
         all += &text(&output.stdout);
-        all += &text(&output.stderr).replace("no leader is running: the file was edited directly\n", "");
+        all += &text(&output.stderr).replace("no leader is running: this works on its files\n", "");
         all.push('\n');
     }
     all += &file(&platform);

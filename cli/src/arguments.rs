@@ -114,6 +114,18 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at settings, and edit them in platform.yml
+    Settings {
+        #[command(subcommand)]
+        command: crate::command::settings::Settings,
+    },
+    /// Migrate platform.yml to the release in templates/, or back
+    Migrate {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::migrate::Options,
+    },
     /// Show what every machine runs
     Status {
         #[command(flatten)]
@@ -170,11 +182,6 @@ pub(crate) enum Command {
         root: Root,
         #[command(flatten)]
         options: crate::command::RestoreOptions,
-    },
-    /// Look at settings, and edit them in platform.yml
-    Settings {
-        #[command(subcommand)]
-        command: crate::command::settings::Settings,
     },
     /// Show, set and rotate secrets
     Secrets {

@@ -18,6 +18,7 @@ pub mod http;
 pub mod leader;
 pub mod mask;
 pub mod memo;
+pub mod migration;
 pub mod platform;
 pub mod press;
 pub mod published;

@@ -6,6 +6,7 @@ use crate::difference::{self, MachineChange};
 use crate::leader::LeaderError;
 use crate::mask::Mask;
 use crate::memo::Memo;
+use crate::migration;
 use crate::published::Published;
 use crate::release::{self, Release};
 use crate::secrets::{Drafts, Secrets, Used};
@@ -136,12 +137,6 @@ impl Press {
         }
     }
 
-    /// Renders everything on disk: what publishing now would publish.
-    fn render(&mut self, number: u64, request: &Request) -> Result<(Revision, Used), LeaderError> {
-        let source = Source::read(&self.config.platform, &self.config.templates)?;
-        self.make(source, number, request, Drafts::Kept)
-    }
-
     /// A revision from a source, and the secrets' values that went into it.
     fn make(
         &mut self,
@@ -171,6 +166,12 @@ impl Press {
     pub fn plan(&mut self, reports: Option<LastReport<'_>>) -> Result<Publication, LeaderError> {
         let next = self.next(&Request::default())?;
         self.publication(&next, reports)
+    }
+
+    /// What publishing this would change, whatever is on disk.
+    pub(crate) fn plan_of(&mut self, source: Source) -> Result<Publication, LeaderError> {
+        let next = self.next_of(source, &Request::default())?;
+        self.publication(&next, None)
     }
 
     /// Validates, renders and stores; the new revision, if it is one, and what
@@ -215,18 +216,25 @@ impl Press {
         Ok(self.last.clone())
     }
 
-    /// What publishing now would come to. What is compared is rendered with the
-    /// last revision's number, so that templates that print it don't differ for ever.
+    /// What publishing now would come to.
     fn next(&mut self, request: &Request) -> Result<Next, LeaderError> {
+        let source = Source::read(&self.config.platform, &self.config.templates)?;
+        migration::check(&source, self.published_release()?.as_deref())?;
+        self.next_of(source, request)
+    }
+
+    /// The same for a source. What is compared is rendered with the last
+    /// revision's number, so that templates that print it don't differ for ever.
+    fn next_of(&mut self, source: Source, request: &Request) -> Result<Next, LeaderError> {
         let last = self.last()?;
         if let Some(known) = &last {
-            let (again, secrets) = self.render(known.number, request)?;
+            let (again, secrets) = self.make(source.clone(), known.number, request, Drafts::Kept)?;
             if again.source == known.source && again.bundles == known.bundles {
                 return Ok(Next { plan: plan_id(last.as_deref(), None), last, revision: None, secrets });
             }
         }
         let number = last.as_ref().map_or(0, |last| last.number);
-        let (revision, secrets) = self.render(number + 1, request)?;
+        let (revision, secrets) = self.make(source, number + 1, request, Drafts::Kept)?;
         Ok(Next { plan: plan_id(last.as_deref(), Some(&revision)), last, revision: Some(revision), secrets })
     }
 

@@ -32,6 +32,23 @@ pub fn show(faults: &mut [Fault], text_of: impl Fn(&str) -> Option<String>, sett
     });
 }
 
+/// A platform file's text without the values that are not to be shown.
+pub fn masked(text: &str, settings: &Settings) -> String {
+    let mut hidden = Vec::new();
+    if let Ok(Some(root)) = layout(PLATFORM, text) {
+        hide(&root, settings, &mut hidden);
+    }
+    hidden.sort_by_key(|range| range.start);
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    for range in hidden.into_iter().filter(|range| !range.is_empty()) {
+        out.push_str(&text[at..range.start]);
+        out.push_str(MASK);
+        at = range.end;
+    }
+    out + &text[at..]
+}
+
 /// A file's text and what of it is not to be shown.
 struct Page {
     text: String,

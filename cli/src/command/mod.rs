@@ -10,6 +10,7 @@ mod follower;
 mod history;
 mod leader;
 mod lookback;
+pub(crate) mod migrate;
 mod notify;
 mod plan;
 mod publish;
@@ -68,6 +69,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
             wait_for(publish::run(&root.path(), options))
         }
         Command::Notify { root, services, json } => wait_for(notify::run(&root.path(), services, json)),
+        Command::Settings { command } => wait_for(settings::run(command)),
+        Command::Migrate { root, options } => wait_for(migrate::run(&root.path(), options)),
         Command::Status { root, json } => wait_for(status::run(&root.path(), json)),
         Command::History { root, options } => wait_for(history::run(&root.path(), options)),
         Command::Show { root, options } => wait_for(revision::run(&root.path(), options)),
@@ -76,7 +79,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Blame { root, options } => wait_for(blame::run(&root.path(), options)),
         Command::Backup { root, options } => backup::save(&root.path(), &options),
         Command::Restore { root, options } => backup::restore(&root.path(), options),
-        Command::Settings { command } => wait_for(settings::run(command)),
         Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),

@@ -5,6 +5,7 @@ use crate::exit::{Done, Failed, failed};
 use lockstep_leader::fault::Faults;
 use lockstep_leader::leader::LeaderError;
 use lockstep_leader::memo::Memo;
+use lockstep_leader::migration;
 use lockstep_leader::release::{self, Release};
 use lockstep_leader::secrets::{Drafts, Secrets};
 use lockstep_leader::source::Source;
@@ -18,6 +19,8 @@ pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let check = || -> Result<usize, LeaderError> {
         let source = Source::read(&config.platform, &config.templates)?;
         let store = Store::peek(&config.state)?;
+        let last = store.as_ref().map(|store| store.head(store.last_number()?)).transpose()?.flatten();
+        migration::check(&source, last.as_ref().map(|last| last.release.as_str()))?;
         let mut secrets = Secrets::new(super::environment(), store.as_ref(), Drafts::Read);
         let mut memo = Memo::default();
         let release = Release::compile(&source, &machines, &mut memo);

@@ -21,7 +21,16 @@ pub(super) struct Open {
 
 /// Held while the file is read and replaced; waits for others.
 pub(crate) fn lock(config: &Config) -> Result<File, DeskError> {
-    let path = config.state.join("platform.lock");
+    held(config, "platform.lock")
+}
+
+/// A turn among the commands that edit while no leader runs: one after the other.
+pub(super) fn turn(config: &Config) -> Result<File, DeskError> {
+    held(config, "offline.lock")
+}
+
+fn held(config: &Config, name: &str) -> Result<File, DeskError> {
+    let path = config.state.join(name);
     let lock = || {
         durable::private_folder(&config.state)?;
         let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;

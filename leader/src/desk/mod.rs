@@ -80,6 +80,11 @@ impl Desk {
         Self { config }
     }
 
+    /// Waits for a turn to edit while no leader runs, and has it until the file is closed.
+    pub fn turn(&self) -> Result<fs::File, DeskError> {
+        file::turn(&self.config)
+    }
+
     /// Every setting, in the release's order; as one machine sees it, or the platform.
     pub fn list(&self, machine: Option<&str>) -> Result<Vec<SettingState>, DeskError> {
         let look = self.look()?;
@@ -185,7 +190,9 @@ impl Desk {
                 ..fault
             })?;
             let before = draft.get(&path);
-            let before_json = before.as_ref().map(Node::to_json);
+            // A secret's value that stands there by mistake is taken out and not told.
+            let secret = setting.secret.is_some();
+            let before_json = before.as_ref().filter(|_| !secret).map(Node::to_json);
             let tag = etag(before.as_ref());
             if tags.is_some_and(|tags| !tags.contains(&tag))
                 || seen.is_some_and(|seen| before_json.as_ref() != Some(seen))
@@ -230,7 +237,7 @@ impl Desk {
                 before: before_json,
                 line: line_of(draft.text(), name, machine),
                 etag: etag(after.as_ref()),
-                after: after.as_ref().map(Node::to_json),
+                after: after.as_ref().filter(|_| !secret).map(Node::to_json),
             });
         }
         Err(DeskError::Refused(format!(

@@ -125,6 +125,31 @@ impl Draft {
         self.settle(text, &wanted, entry.key.start)
     }
 
+    /// Lets every `${from}` within a value be `${to}`; the number of places.
+    pub fn rename_references(&mut self, from: &str, to: &str) -> Result<usize, Fault> {
+        let (old, new) = (format!("${{{from}}}"), format!("${{{to}}}"));
+        let mut spans = Vec::new();
+        if let Some(root) = self.root()? {
+            values(&root, &mut spans);
+        }
+        let mut wanted = self.tree()?;
+        refer(&mut wanted, &old, &new);
+        let mut text = String::with_capacity(self.text.len());
+        let (mut at, mut count, mut first) = (0, 0, 0);
+        while let Some(found) = self.text[at..].find(&old).map(|found| at + found) {
+            let inside = spans.iter().any(|span: &std::ops::Range<usize>| span.contains(&found));
+            let literal = self.text[..found].ends_with('$');
+            text.push_str(&self.text[at..found]);
+            let counts = inside && !literal;
+            text.push_str(if counts { &new } else { &old });
+            count += usize::from(counts);
+            first = if count == 1 && counts { found } else { first };
+            at = found + old.len();
+        }
+        text.push_str(&self.text[at..]);
+        self.settle(text, &wanted, first).map(|()| count)
+    }
+
     /// A mapping changed key by key; `None` where that can't give the wanted one.
     fn merged(&self, path: &[&str], before: &[(Key, Node)], after: &[(Key, Node)], value: &Node) -> Option<String> {
         let mut draft = self.clone();
@@ -440,6 +465,35 @@ fn changed(mut root: Node, path: &[&str], change: &mut dyn FnMut(&mut Node, bool
     }
     change(node, flow);
     root
+}
+
+/// Where values stand that aren't mappings.
+fn values(part: &Part, spans: &mut Vec<std::ops::Range<usize>>) {
+    if part.entries.is_empty() {
+        spans.push(part.start..part.end);
+    }
+    for entry in &part.entries {
+        values(&entry.value, spans);
+    }
+}
+
+/// The same replacement in the tree.
+fn refer(node: &mut Node, old: &str, new: &str) {
+    match &mut node.kind {
+        Kind::Scalar { text, .. } => {
+            let mut out = String::new();
+            let mut rest = text.as_str();
+            while let Some(found) = rest.find(old) {
+                out.push_str(&rest[..found]);
+                out.push_str(if rest[..found].ends_with('$') { old } else { new });
+                rest = &rest[found + old.len()..];
+            }
+            out.push_str(rest);
+            *text = out;
+        }
+        Kind::List(items) => items.iter_mut().for_each(|item| refer(item, old, new)),
+        Kind::Map(entries) => entries.iter_mut().for_each(|(_, value)| refer(value, old, new)),
+    }
 }
 
 fn put_entry(node: &mut Node, name: &str, value: &Node) {

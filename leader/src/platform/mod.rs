@@ -5,6 +5,8 @@ pub mod edit;
 pub mod edited;
 pub mod editor;
 pub mod formats;
+#[cfg(test)]
+mod fuzz;
 pub mod references;
 pub mod schema;
 pub mod values;

@@ -52,6 +52,8 @@ impl Platform {
         };
         for (key, value) in entries {
             match key.text.as_str() {
+                // Which release the file was migrated to: `migration` reads it.
+                "release" if value.text().is_some() => {}
                 "settings" => platform.settings = given(value, settings, None, &mut faults),
                 "machines" => {
                     for (machine, overrides) in mapping(value, "machines", &mut faults) {
@@ -69,7 +71,8 @@ impl Platform {
                     }
                 }
                 other => {
-                    let mut what = format!("unknown key {other}{}", nearest(other, ["settings", "machines"]));
+                    let mut what =
+                        format!("unknown key {other}{}", nearest(other, ["settings", "machines", "release"]));
                     if settings.by_name.contains_key(other) {
                         what = format!("the setting {other} has to stand under settings:");
                     }

@@ -21,7 +21,7 @@ const BUILT_IN: [&str; 13] =
 /// A helper from values to a value.
 type Function = fn(&Arguments<'_, '_>) -> Result<Value, String>;
 
-const FUNCTIONS: [(&str, Function); 22] = [
+const FUNCTIONS: [(&str, Function); 26] = [
     (PRINT, print),
     ("json", |a| Ok(Value::String(canonical(a.any(0)?).to_string()))),
     ("quote", |a| Ok(Value::String(Value::String(text_of(a.any(0)?)?).to_string()))),
@@ -43,11 +43,32 @@ const FUNCTIONS: [(&str, Function); 22] = [
     ("filter", filter),
     ("has", has),
     ("split", |a| Ok(a.text(0)?.split(a.text(1)?.as_str()).map(|part| Value::String(part.to_owned())).collect())),
+    ("add", |a| whole(a, i128::checked_add)),
+    ("subtract", |a| whole(a, i128::checked_sub)),
+    ("multiply", |a| whole(a, i128::checked_mul)),
+    ("divide", |a| {
+        let rest = whole(a, i128::checked_rem)?;
+        if rest == 0 {
+            whole(a, i128::checked_div)
+        } else {
+            Err("leaves a rest: only whole numbers come out".to_owned())
+        }
+    }),
     ("keys", |a| match a.any(0)? {
         Value::Object(map) => Ok(map.keys().cloned().map(Value::String).collect()),
         other => Err(format!("wants a mapping, {} came", kind(other))),
     }),
 ];
+
+/// Two whole numbers to one.
+fn whole(a: &Arguments<'_, '_>, with: fn(i128, i128) -> Option<i128>) -> Result<Value, String> {
+    let number = |index: usize| {
+        let text = a.text(index)?;
+        text.parse::<i128>().map_err(|_| format!("wants whole numbers, {text} came"))
+    };
+    let result = with(number(0)?, number(1)?).ok_or("has no result that is a whole number")?;
+    serde_json::from_str(&result.to_string()).map_err(|error| error.to_string())
+}
 
 pub(super) fn register(registry: &mut Handlebars<'static>) {
     registry.unregister_helper("log");

@@ -2,6 +2,7 @@
 //! that goes without values.
 
 mod analyse;
+mod expression;
 mod helpers;
 mod role;
 
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use analyse::Takes;
+pub use expression::Expression;
 pub use role::Rule;
 
 /// The folder with templates that others take in; not a role.

@@ -10,6 +10,7 @@ mod conf;
 mod door;
 mod extract;
 mod fleet;
+mod migration;
 mod openapi;
 mod operations;
 mod publishing;
@@ -92,6 +93,7 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(revisions::blame))
         .routes(routes!(rollback::plan, rollback::rollback))
         .routes(routes!(rollback::disk))
+        .routes(routes!(migration::plan, migration::migrate))
         .routes(routes!(settings::list))
         .routes(routes!(settings::get, settings::put, settings::unset))
         .routes(routes!(settings::machines))

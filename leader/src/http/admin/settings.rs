@@ -1,5 +1,6 @@
 //! Settings: looked at, set and unset in `platform.yml`. Nothing is published by that.
 
+use super::audited::Noted;
 use super::extract::{Json, Path, Query};
 use super::refusal::Refusal;
 use super::{allow, blocking};
@@ -222,7 +223,11 @@ async fn change(
         Ok::<_, DeskError>(edited)
     };
     let edited = blocking(edit).await?;
-    Ok(tagged(&edited.etag.clone(), edited))
+    let mut noted = edited.machine.as_ref().map(|machine| format!("for {machine}: ")).unwrap_or_default();
+    noted += if edited.changed { "changed" } else { "as it was" };
+    let mut response = tagged(&edited.etag.clone(), edited);
+    response.extensions_mut().insert(Noted(noted));
+    Ok(response)
 }
 
 fn tagged(etag: &str, body: impl serde::Serialize) -> Response {
