@@ -309,7 +309,7 @@ fn a_template_gets_the_secrets_that_it_names() {
     let mut platform = platform();
     platform.env("LOCKSTEP_SECRET_GIVEN", GIVEN);
     platform.env("LOCKSTEP_SECRET_FILE", FILE);
-    platform.template("core/app/conf/whole.hbs", "{{json this}}{{#each @root}}{{json this}}{{/each}}\n");
+    platform.template("core/app/conf/whole.hbs", "{{json this}}\n");
     platform.template("core/app/conf/named.hbs", "{{json this}}{{ENVIRONMENT}}\n");
     let out = platform.home.path().join("out");
     platform.good(&["render", "core", "--machine", "core-1", "--out", out.to_str().unwrap()]);
