@@ -304,6 +304,21 @@ fn no_secret_is_ever_said_or_stored() {
     finish(&seen, &mut platform, canaries);
 }
 
+#[test]
+fn a_template_gets_the_secrets_that_it_names() {
+    let mut platform = platform();
+    platform.env("LOCKSTEP_SECRET_GIVEN", GIVEN);
+    platform.env("LOCKSTEP_SECRET_FILE", FILE);
+    platform.template("core/app/conf/whole.hbs", "{{json this}}\n");
+    platform.template("core/app/conf/named.hbs", "{{json this}}{{ENVIRONMENT}}\n");
+    let out = platform.home.path().join("out");
+    platform.good(&["render", "core", "--machine", "core-1", "--out", out.to_str().unwrap()]);
+    let whole = fs::read_to_string(out.join("app/conf/whole")).unwrap();
+    assert!(whole.contains("zero") && !whole.contains("anary"), "{whole}");
+    let named = fs::read_to_string(out.join("app/conf/named")).unwrap();
+    assert!(named.matches(ENVIRONMENT).count() == 2 && !named.contains("canary-Given"), "{named}");
+}
+
 fn finish(seen: &Seen, platform: &mut Platform, mut canaries: Vec<(String, String)>) {
     let state = platform.leader_root().join("state");
     // Also what the write-ahead log holds while the leader runs.

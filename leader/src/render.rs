@@ -56,10 +56,20 @@ pub fn bundle(
         let (content, sha256) = match &file.content {
             Content::Verbatim(bytes, sha256) => (bytes.clone(), *sha256),
             Content::Template => {
-                let render = || text(templates, file, path.as_str(), context());
                 let rendered = match (templates.takes.get(&file.name), templates.hashes.get(&file.name)) {
                     (Some(takes), Some(hash)) => {
-                        let key = ingredients.key(path.as_str(), *hash, templates.uses.get(&file.name), takes);
+                        let uses = templates.uses.get(&file.name);
+                        let key = ingredients.key(path.as_str(), *hash, uses, takes);
+                        let render = || {
+                            if !takes.everything {
+                                return text(templates, file, path.as_str(), context());
+                            }
+                            // Whoever takes all there is (`{{json this}}`) gets the secrets that it names, no others.
+                            let named = |(name, _): &(&String, &String)| uses.is_some_and(|uses| uses.contains(*name));
+                            let named = secrets.iter().filter(named).map(|(name, value)| (name.clone(), value.clone()));
+                            let context = self::context(machine, values, &named.collect(), all);
+                            text(templates, file, path.as_str(), &Context::from(context))
+                        };
                         memo.rendered(key, render)
                     }
                     // One that didn't compile: its fault is known.
