@@ -147,3 +147,38 @@ fn the_digest_can_be_computed_by_the_page() {
     .concat();
     assert_eq!(bundle["digest"].as_str().unwrap(), Sha256::of(form.as_bytes()).to_string());
 }
+
+#[test]
+fn a_missing_secret_is_one_mistake() {
+    let platform = platform();
+    platform.template(
+        "settings.yml",
+        "release: 1.0.0\ngroups: {G: {settings: {DOMAIN: {default: a}, OTHER: {default: x}, KEY: {secret: true}}}}\n",
+    );
+    platform.template("core/app/conf/key.hbs", "{{KEY}} {{json KEY}}\n");
+    let said = platform.refused(&["validate"]);
+    assert!(said.contains("lockstep secrets set KEY") && said.contains("1 mistake;"), "{said}");
+    assert!(!said.contains("does not exist here"), "{said}");
+}
+
+#[test]
+fn what_works_on_these_files_only_refuses_a_leader_elsewhere() {
+    let platform = platform();
+    let file = platform.home.path().join("saved");
+    let far = ["--url", "https://leader.example.com"];
+    for command in [["backup", file.to_str().unwrap()], ["restore", file.to_str().unwrap()], ["secrets", "lock"]] {
+        let said = platform.refused(&[&command[..], &far].concat());
+        assert!(said.contains("leave out --url"), "{said}");
+    }
+    assert!(!file.exists());
+}
+
+#[test]
+fn an_empty_history_says_how_to_begin() {
+    let platform = platform();
+    assert!(platform.refused(&["history"]).contains("nothing was ever published here"));
+    platform.good(&["access", "list"]);
+    let output = platform.run(&["history"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), String::new()));
+    assert!(text(&output.stderr).contains("nothing is published yet: lockstep publish"), "{}", text(&output.stderr));
+}

@@ -3,26 +3,41 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Configuration for fleets of Docker hosts, in lockstep.
+/// Configuration for a fleet of machines that run Docker Compose
 #[derive(Debug, Parser)]
 #[command(name = "lockstep", version, about, disable_help_subcommand = true, propagate_version = true)]
 pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// The leader's admin listener, to act on it from another machine [env: `LOCKSTEP_URL`, with `LOCKSTEP_TOKEN`]
-    #[arg(long, global = true, value_name = "URL")]
+    /// The leader's admin listener, to act on it from another machine.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "The leader's admin listener, to act on it from another machine [env: LOCKSTEP_URL, with LOCKSTEP_TOKEN]"
+    )]
     pub(crate) url: Option<String>,
-    /// The file with the API token for it [env: `LOCKSTEP_TOKEN_FILE`]
-    #[arg(long, global = true, value_name = "FILE")]
+    /// The file with the API token for it.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "The file with the API token for it [env: LOCKSTEP_TOKEN_FILE]"
+    )]
     pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Where the files are.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Root {
-    /// The home folder [default: $`LOCKSTEP_ROOT`, then $`PRYV_CONF_ROOT`, then /var/lib/lockstep]
-    #[arg(long = "root", value_name = "DIR", global = true)]
+    /// The home folder.
+    #[arg(
+        long = "root",
+        value_name = "DIR",
+        global = true,
+        help = "The home folder [default: $LOCKSTEP_ROOT, then $PRYV_CONF_ROOT, then /var/lib/lockstep]"
+    )]
     dir: Option<PathBuf>,
 }
 
@@ -85,7 +100,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         root: Root,
         /// Why, for the history
-        #[arg(short, long, default_value = "")]
+        #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         message: String,
         /// Don't ask
         #[arg(long)]

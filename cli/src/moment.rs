@@ -37,7 +37,10 @@ pub(crate) fn span(text: &str) -> Result<i64, Failed> {
 
 /// A time as [`parse`] takes it, or a span before now.
 pub(crate) fn since(text: &str) -> Result<i64, Failed> {
-    span(text).map(|span| lockstep_edge::clock::now().saturating_sub(span)).or_else(|_| parse(text))
+    span(text)
+        .map(|span| lockstep_edge::clock::now().saturating_sub(span))
+        .or_else(|_| parse(text))
+        .map_err(|why| failed(format!("{}; or how long ago: 7d, 12h, 30m", why.0)))
 }
 
 /// What a person typed, in Unix seconds: RFC 3339, or without an offset in the

@@ -21,6 +21,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tower::ServiceExt as _;
 
+/// What stands before a target on the unix socket, which needs no address.
+const HERE: &str = "http://leader";
+
 /// A way to a leader.
 pub(crate) struct Socket(Way);
 
@@ -53,7 +56,7 @@ impl Socket {
             actor.insert(ACTOR, name);
         }
         let http = builder().tls_certs_only([]).unix_socket(path).default_headers(actor).build()?;
-        Ok(Some(Self(Way::Wire { http, base: "http://leader".to_owned() })))
+        Ok(Some(Self(Way::Wire { http, base: HERE.to_owned() })))
     }
 
     /// The same, where a leader has to run.
@@ -112,7 +115,7 @@ impl Socket {
         body: Option<Vec<u8>>,
     ) -> Result<T, Failed> {
         let (status, body) = match &self.0 {
-            Way::Wire { http, base } => wire(http, method, format!("{base}{target}"), body).await?,
+            Way::Wire { http, base } => wire(http, base, method, target, body).await?,
             Way::Files(router) => files(router.clone(), method, target, body).await?,
         };
         if status.is_success() {
@@ -130,12 +133,21 @@ impl Socket {
 
 async fn wire(
     http: &reqwest::Client,
+    base: &str,
     method: Method,
-    url: String,
+    target: &str,
     body: Option<Vec<u8>>,
 ) -> Result<(StatusCode, Vec<u8>), Failed> {
-    let broken = |error: reqwest::Error| failed(format!("the leader did not answer: {}", innermost(&error)));
-    let mut request = http.request(method, url);
+    let broken = |error: reqwest::Error| {
+        let why = innermost(&error);
+        failed(match base {
+            HERE => format!("the leader did not answer: {why}; see its log"),
+            elsewhere => format!(
+                "the leader at {elsewhere} did not answer: {why}; does it run, with \"admin\" in config-leader.json, and is that its address (--url, LOCKSTEP_URL)?"
+            ),
+        })
+    };
+    let mut request = http.request(method, format!("{base}{target}"));
     if let Some(body) = body {
         request = request.header("content-type", "application/json").body(body);
     }

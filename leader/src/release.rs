@@ -132,7 +132,12 @@ impl Release {
             add(wrong);
             let Some(role) = templates.roles.get(&machine.role).filter(|_| !broken) else { continue };
             let (secret, wrong) = secrets.of(settings, &machine.name, &machine.role)?;
+            // As above: every template that names it would complain as well.
+            let broken = !wrong.is_empty();
             add(wrong);
+            if broken {
+                continue;
+            }
             for (name, setting) in &settings.by_name {
                 if setting.secret.is_some() && setting.optional && !secret.contains_key(name) {
                     values.insert(name.clone(), serde_json::Value::Null);

@@ -77,27 +77,43 @@ async fn verify(socket: &Socket, options: &Options) -> Result<Done, Failed> {
 /// One line for what was asked and what came of it; what was only asked stands alone.
 fn shown(records: &[Chained]) -> String {
     let answered: BTreeSet<i64> = records.iter().filter_map(|chained| chained.record.answers).collect();
-    let mut table = table(["no", "time", "who", "how", "what", "of", "outcome", "more"]);
+    let mut table = table(["no", "time", "who", "how", "what", "outcome"]);
     for Chained { record, .. } in records.iter().filter(|chained| !answered.contains(&chained.record.number)) {
         table.add_row([
             record.number.to_string(),
             moment::at(record.time),
             printable(&record.actor),
             printable(&record.how),
-            printable(&record.action),
-            printable(&record.target),
-            outcome(record).to_owned(),
-            printable(&record.detail),
+            printable(&what(record)),
+            printable(&outcome(record)),
         ]);
     }
     format!("{table}\n")
 }
 
-fn outcome(record: &Record) -> &'static str {
-    match record.outcome {
+/// The route with the names in their places: `PUT /admin/settings/DOMAIN`.
+fn what(record: &Record) -> String {
+    let mut action = record.action.clone();
+    let mut rest = String::new();
+    for part in record.target.split(' ').filter(|part| !part.is_empty()) {
+        match part.split_once('=').map(|(name, value)| (format!("{{{name}}}"), value)) {
+            Some((hole, value)) if action.contains(&hole) => action = action.replacen(&hole, value, 1),
+            _ => rest += &format!(" {part}"),
+        }
+    }
+    action + &rest
+}
+
+/// What came of it, and more of that where there is more.
+fn outcome(record: &Record) -> String {
+    let outcome = match record.outcome {
         Outcome::Asked => "asked, no answer",
         Outcome::Done => "done",
         Outcome::Refused => "refused",
         Outcome::Failed => "FAILED",
+    };
+    match record.detail.as_str() {
+        "" => outcome.to_owned(),
+        detail => format!("{outcome}: {detail}"),
     }
 }

@@ -1,7 +1,7 @@
 //! `lockstep history`: what was published.
 
 use super::lookback::{changed, look, plain};
-use super::{print, print_json};
+use super::{print, print_json, say};
 use crate::exit::{Done, Failed};
 use crate::moment;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
@@ -36,6 +36,13 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     let listing: Listing = look(root, "/admin/revisions", &query, offline).await?;
     if json {
         print_json(&listing)?;
+    } else if listing.revisions.is_empty() {
+        let narrowed = before.is_some() || machine.is_some() || limit == 0;
+        say(if narrowed {
+            "no such revision: lockstep history shows all"
+        } else {
+            "nothing is published yet: lockstep publish"
+        });
     } else {
         print(&table(&listing))?;
     }

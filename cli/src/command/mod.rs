@@ -53,6 +53,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Follower { .. }
         | Command::Validate { .. }
         | Command::Render { .. }
+        | Command::Backup { .. }
+        | Command::Restore { .. }
+        | Command::Secrets { secrets: Secrets::Lock | Secrets::Unlock, .. }
         | Command::Completions { .. } => remote::refuse()?,
         _ => {}
     }
@@ -127,6 +130,11 @@ fn table<const N: usize>(heads: [&str; N]) -> Table {
     table
 }
 
+/// So many of them, as people say it: `1 file`, `2 files`.
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Prints one JSON document.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
@@ -153,5 +161,23 @@ pub(crate) fn say(text: &str) {
 /// Who types: for the history.
 pub(crate) fn author() -> String {
     let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
-    name("SUDO_USER").or_else(|| name("USER")).or_else(|| name("LOGNAME")).unwrap_or_else(|| "unknown".to_owned())
+    let typed = name("SUDO_USER").or_else(|| name("USER")).or_else(|| name("LOGNAME"));
+    typed.unwrap_or_else(|| account(rustix::process::getuid().as_raw()))
+}
+
+/// The account with this number, where the environment names none: in cron, in a service.
+fn account(uid: u32) -> String {
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut fields = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let named = fields.find(|fields| fields.get(2).is_some_and(|number| number.parse() == Ok(uid)));
+    named.and_then(|fields| fields.first().map(ToString::to_string)).unwrap_or_else(|| format!("uid {uid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_account_has_a_name_or_its_number() {
+        assert_eq!(super::account(0), "root");
+        assert_eq!(super::account(u32::MAX - 7), "uid 4294967288");
+    }
 }

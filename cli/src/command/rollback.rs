@@ -2,7 +2,7 @@
 
 use super::lookback::{line, look, target};
 use super::show::{Paint, changes, pushes};
-use super::{author, diff, environment, leader_config, print, print_json, say};
+use super::{author, counted, diff, environment, leader_config, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::Socket;
 use lockstep_leader::history::Shown;
@@ -19,7 +19,7 @@ pub(crate) struct Options {
     #[arg(value_name = "REV")]
     to: u64,
     /// Why, for the history
-    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     message: String,
     /// Put that revision's platform.yml back on disk too; what is there is kept beside it
     #[arg(long)]
@@ -153,14 +153,16 @@ fn report(done: &Rollback) -> Result<(), Failed> {
 pub(super) fn edits(to: u64, files: &[String]) -> Option<String> {
     let platform = files.iter().any(|name| name == PLATFORM);
     let templates = files.len() - usize::from(platform);
+    let count = counted(templates, "file");
     let what = match (platform, templates) {
         (false, 0) => return None,
         (true, 0) => "platform.yml".to_owned(),
-        (false, count) => format!("templates/ ({count} files)"),
-        (true, count) => format!("platform.yml and templates/ ({count} files)"),
+        (false, _) => format!("templates/ ({count})"),
+        (true, _) => format!("platform.yml and templates/ ({count})"),
     };
+    let differ = if platform && templates > 0 { "differ" } else { "differs" };
     let mut text = format!(
-        "on disk, {what} still differs from revision {to}: the next lockstep publish brings that back (lockstep plan shows it)"
+        "on disk, {what} still {differ} from revision {to}: the next lockstep publish brings that back (lockstep plan shows it)"
     );
     if platform {
         text += &format!("; lockstep rollback {to} --with-platform puts platform.yml back too");

@@ -36,7 +36,7 @@ pub(crate) enum Secrets {
         /// The secret
         name: String,
         /// Of a secret with a value for each machine: whose
-        #[arg(long, value_name = "NAME", conflicts_with = "role")]
+        #[arg(long, value_name = "MACHINE", conflicts_with = "role")]
         machine: Option<String>,
         /// Of a secret with a value for each role: whose
         #[arg(long, value_name = "ROLE")]
@@ -56,7 +56,7 @@ pub(crate) enum Secrets {
         /// The secret
         name: String,
         /// Of a secret with a value for each machine: this one's only
-        #[arg(long, value_name = "NAME", conflicts_with = "role")]
+        #[arg(long, value_name = "MACHINE", conflicts_with = "role")]
         machine: Option<String>,
         /// Of a secret with a value for each role: this one's only
         #[arg(long, value_name = "ROLE")]
@@ -68,7 +68,10 @@ pub(crate) enum Secrets {
         #[arg(long)]
         wait: bool,
     },
-    /// Put the store's key under the passphrase in `LOCKSTEP_STORE_PASSPHRASE`; the leader has to be stopped
+    /// Put the store's key under a passphrase.
+    #[command(
+        about = "Put the store's key under the passphrase in LOCKSTEP_STORE_PASSPHRASE; the leader has to be stopped"
+    )]
     Lock,
     /// Put the store's key back in the clear; the leader has to be stopped
     Unlock,

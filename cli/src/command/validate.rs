@@ -1,6 +1,6 @@
 //! `lockstep validate`: everything that could be wrong with the files, offline.
 
-use super::{leader_config, print, print_json, say};
+use super::{counted, leader_config, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use lockstep_leader::fault::Faults;
 use lockstep_leader::leader::LeaderError;
@@ -34,7 +34,7 @@ pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
                     &serde_json::json!({"valid": true, "machines": machines.len(), "files": files, "errors": []}),
                 )?;
             } else {
-                print(&format!("valid: {files} files for {} machines\n", machines.len()))?;
+                print(&format!("valid: {} for {}\n", counted(files, "file"), counted(machines.len(), "machine")))?;
             }
             Ok(Done::Good)
         }
@@ -44,13 +44,13 @@ pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
             } else {
                 say(&faults.to_string());
             }
-            Err(failed(counted(&faults)))
+            Err(failed(mistakes(&faults)))
         }
         Err(other) => Err(other.into()),
     }
 }
 
-fn counted(faults: &Faults) -> String {
+fn mistakes(faults: &Faults) -> String {
     match faults.0.len() {
         1 => "1 mistake; correct it and run lockstep validate again".to_owned(),
         n => format!("{n} mistakes; correct them and run lockstep validate again"),

@@ -145,7 +145,7 @@ impl Step {
                 }
                 Ok(())
             }
-            Deed::Convert { with, .. } => self.convert(bench, with),
+            Deed::Convert { with, .. } => self.convert(bench, with, Way::Forward),
             Deed::Delete { .. } => {
                 for scope in scopes(&bench.draft) {
                     if let Some(old) = scope.get(&bench.draft, name) {
@@ -165,7 +165,13 @@ impl Step {
                 for scope in scopes(&bench.draft) {
                     let Some(old) = scope.get(&bench.draft, name) else { continue };
                     for (part, expression) in into {
-                        let value = self.value(expression, &json!({"value": old.to_json()}), part, bench.settings)?;
+                        let value = self.value(
+                            expression,
+                            &json!({"value": old.to_json()}),
+                            part,
+                            bench.settings,
+                            Way::Forward,
+                        )?;
                         self.free(bench, &scope, part)?;
                         bench.draft.set(&scope.path(part), &value)?;
                     }
@@ -193,7 +199,7 @@ impl Step {
                 }
                 Ok(())
             }
-            Deed::Convert { back: Some(back), .. } => self.convert(bench, back),
+            Deed::Convert { back: Some(back), .. } => self.convert(bench, back, Way::Back),
             Deed::Convert { back: None, .. }
                 if scopes(&bench.draft).iter().all(|scope| scope.get(&bench.draft, name).is_none()) =>
             {
@@ -226,7 +232,7 @@ impl Step {
                             "{part} is not set{scope}, and {name} can't be put together without it: set it first (lockstep settings set {part} VALUE)"
                         )));
                     }
-                    let value = self.value(back, &Value::Object(values), name, bench.settings)?;
+                    let value = self.value(back, &Value::Object(values), name, bench.settings, Way::Back)?;
                     bench.draft.set(&scope.path(name), &value)?;
                     for (part, _) in into {
                         bench.draft.remove(&scope.path(part))?;
@@ -256,10 +262,10 @@ impl Step {
         Ok(())
     }
 
-    fn convert(&self, bench: &mut Bench<'_>, with: &Expression) -> Result<(), Fault> {
+    fn convert(&self, bench: &mut Bench<'_>, with: &Expression, way: Way) -> Result<(), Fault> {
         for scope in scopes(&bench.draft) {
             let Some(old) = scope.get(&bench.draft, &self.name) else { continue };
-            let value = self.value(with, &json!({"value": old.to_json()}), &self.name, bench.settings)?;
+            let value = self.value(with, &json!({"value": old.to_json()}), &self.name, bench.settings, way)?;
             bench.draft.set(&scope.path(&self.name), &value)?;
             let (old, new) = (wording::shown(&old.to_json()), wording::shown(&value.to_json()));
             let how = if bench.settings.hides(&self.name) { String::new() } else { format!(": {old} -> {new}") };
@@ -321,12 +327,24 @@ impl Step {
         Ok(())
     }
 
-    fn value(&self, expression: &Expression, values: &Value, name: &str, settings: &Settings) -> Result<Node, Fault> {
+    fn value(
+        &self,
+        expression: &Expression,
+        values: &Value,
+        name: &str,
+        settings: &Settings,
+        way: Way,
+    ) -> Result<Node, Fault> {
         let any = Value::Object(Map::new());
         let schema = settings.by_name.get(name).map_or(&any, |setting| &setting.schema);
         let words = expression
             .evaluate(values)
             .map_err(|why| self.fault(format!("{name} can't be made from {values}: {why}")))?;
+        // What the earlier release asks for doesn't stand in templates/: a list or mapping is one there too.
+        let schema = match serde_json::from_str(&words) {
+            Ok(Value::Array(_) | Value::Object(_)) if matches!(way, Way::Back) => &any,
+            _ => schema,
+        };
         words::read(&words, schema).map_err(|why| self.fault(format!("{name} can't be {words:?}: {why}")))
     }
 
@@ -337,6 +355,13 @@ impl Step {
         Err(self
             .fault(format!("both {} and {name} are set{scope}: remove one of them from platform.yml first", self.name)))
     }
+}
+
+/// Whether a step is done or undone.
+#[derive(Clone, Copy)]
+enum Way {
+    Forward,
+    Back,
 }
 
 /// Where values stand: for the platform, or for one machine.

@@ -120,6 +120,16 @@ fn a_chain_forwards_and_back() {
 }
 
 #[test]
+fn a_list_that_became_text_is_a_list_again() {
+    let step = "from: 1.1.0\nto: 2.0.0\nsteps:\n  - convert: HOME\n    with: '{{join value \",\"}}'\n    back: '{{json (split value \",\")}}'\n";
+    let listed = "settings:\n  HOME: [a, b]\nrelease: 1.1.0\n";
+    let there = migrate(&source(listed, &[("two", step)]), None, None, &machines()).unwrap().unwrap();
+    assert_eq!(there.text, "settings:\n  HOME: a,b\nrelease: 2.0.0\n");
+    let back = migrate(&source(&there.text, &[("two", step)]), None, Some("1.1.0"), &machines()).unwrap().unwrap();
+    assert_eq!(back.text, "settings:\n  HOME:\n    - a\n    - b\nrelease: 1.1.0\n");
+}
+
+#[test]
 fn a_file_that_is_behind_or_ahead_is_refused() {
     let refused =
         |platform: &str, published: Option<&str>| check(&source(platform, ALL), published).unwrap_err().to_string();

@@ -58,7 +58,65 @@ const NAMES: [&str; 23] = [
 
 const TYPES: [&str; 7] = ["string", "integer", "number", "boolean", "array", "object", "null"];
 
-/// Whether every `type` and `format` is one that exists.
+/// The keywords of JSON Schema 2020-12 that a fragment may have.
+const KEYWORDS: [&str; 46] = [
+    "type",
+    "enum",
+    "const",
+    "format",
+    "pattern",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "items",
+    "prefixItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "propertyNames",
+    "required",
+    "minProperties",
+    "maxProperties",
+    "dependentRequired",
+    "dependentSchemas",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "contentEncoding",
+];
+
+/// Words of earlier drafts and of `OpenAPI` that are near to one of these and none of them.
+const OTHERS: [&str; 3] = ["example", "dependencies", "definitions"];
+
+/// Keywords whose value has names of its own, each with a schema.
+const BY_NAME: [&str; 4] = ["properties", "patternProperties", "dependentSchemas", "$defs"];
+
+/// Whether every `type` and `format` is one that exists, and no keyword is a
+/// slip of another: JSON Schema ignores what it doesn't know, so that a
+/// `minimun` would check nothing. Other unknown keywords are allowed.
 fn known_words(schema: &Value) -> Result<(), String> {
     match schema {
         Value::Object(entries) => {
@@ -75,14 +133,30 @@ fn known_words(schema: &Value) -> Result<(), String> {
             if let Some(odd) = odd {
                 return Err(format!("unknown type {odd}{}; known: {}", nearest(odd, TYPES), TYPES.join(", ")));
             }
-            // What is listed as a value is no schema.
-            let inner =
-                entries.iter().filter(|(key, _)| !matches!(key.as_str(), "enum" | "const" | "default" | "examples"));
-            inner.map(|(_, value)| value).try_for_each(known_words)
+            if let Some((slip, meant)) = entries.keys().find_map(|key| Some((key, slip_of(key)?))) {
+                return Err(format!("unknown keyword {slip}; did you mean {meant}?"));
+            }
+            entries.iter().try_for_each(|(key, value)| match (key.as_str(), value) {
+                // What is listed as a value is no schema.
+                ("enum" | "const" | "default" | "examples" | "required" | "dependentRequired", _) => Ok(()),
+                (key, Value::Object(named)) if BY_NAME.contains(&key) => named.values().try_for_each(known_words),
+                (_, inner) => known_words(inner),
+            })
         }
         Value::Array(items) => items.iter().try_for_each(known_words),
         _ => Ok(()),
     }
+}
+
+/// The keyword that was meant by one that isn't known and is a letter or two away.
+/// Another word is a remark of somebody's own, and theirs to make.
+fn slip_of(key: &str) -> Option<&'static str> {
+    if KEYWORDS.contains(&key) || OTHERS.contains(&key) {
+        return None;
+    }
+    let far = if key.len() > 5 { 2 } else { 1 };
+    let away = |known: &str| strsim::damerau_levenshtein(&key.to_lowercase(), &known.to_lowercase());
+    KEYWORDS.into_iter().filter(|known| known.len() > 3 && away(known) <= far).min_by_key(|known| away(known))
 }
 
 fn is_duration(text: &str) -> bool {
@@ -276,6 +350,21 @@ mod tests {
         }
         assert!(validator(&json!({"items": {"format": "prt"}})).unwrap_err().contains("did you mean port?"));
         assert!(validator(&json!({"enum": [{"format": "x"}]})).is_ok());
+    }
+
+    #[test]
+    fn a_slip_in_a_keyword_would_check_nothing() {
+        for (slip, meant) in [("minimun", "minimum"), ("maxlength", "maxLength"), ("typ", "type"), ("item", "items")] {
+            let told = validator(&json!({"items": {slip: 1}})).unwrap_err();
+            assert!(told.contains(&format!("unknown keyword {slip}; did you mean {meant}?")), "{told}");
+        }
+        // Names that are no keywords, and remarks.
+        for good in [
+            json!({"properties": {"minimun": {}, "typ": {"type": "string"}}, "required": ["typ"]}),
+            json!({"note": "x", "x-order": 1, "$comment": "x", "$defs": {"item": {}}}),
+        ] {
+            assert!(validator(&good).is_ok(), "{good}");
+        }
     }
 
     #[test]

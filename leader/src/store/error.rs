@@ -105,8 +105,14 @@ pub(super) fn sql_at(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError + '_
         };
         match code {
             Some(ErrorCode::DiskFull) => StoreError::Full(path),
+            // To open it SQLite needs a few pages beside it, and says I/O error where there are none.
+            Some(ErrorCode::SystemIoFailure) if is_full(&path) => StoreError::Full(path),
             _ if damaged => StoreError::Damaged { path, what: source.to_string() },
             _ => StoreError::Sql { path, source },
         }
     }
+}
+
+fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 64 * 1024)
 }
