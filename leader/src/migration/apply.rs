@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 /// What migrating would come to, or did.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = MigrationOutcome)]
 pub struct Outcome {
     /// The release of `templates/`.
     pub release: String,
