@@ -48,7 +48,8 @@ fn main() {
         start
     });
     time("publishing what changes all, durable, ms", 500, |number| {
-        fs::write(folder.path().join("platform.yml"), format!("settings: {{DOMAIN: 'd{number}.example.com'}}\n")).unwrap();
+        fs::write(folder.path().join("platform.yml"), format!("settings: {{DOMAIN: 'd{number}.example.com'}}\n"))
+            .unwrap();
         let start = Instant::now();
         assert!(press.publish(&request(number), None).unwrap().1.new);
         start
@@ -93,5 +94,6 @@ fn lay_out(root: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
-    std::io::Write::write_all(&mut file, format!("{{\"followers\": {{{}}}}}", followers.join(", ")).as_bytes()).unwrap();
+    std::io::Write::write_all(&mut file, format!("{{\"followers\": {{{}}}}}", followers.join(", ")).as_bytes())
+        .unwrap();
 }

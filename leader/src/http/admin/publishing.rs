@@ -1,5 +1,6 @@
 //! Plan, publish, notify.
 
+use super::audited::Noted;
 use super::extract::Json;
 use super::refusal::Refusal;
 use super::{allow, blocking};
@@ -32,7 +33,7 @@ pub(super) async fn publish(
     State(leader): State<Arc<Leader>>,
     Extension(actor): Extension<Actor>,
     Json(request): Json<Publish>,
-) -> Result<Json<Publication>, Refusal> {
+) -> Result<(Extension<Noted>, Json<Publication>), Refusal> {
     allow(&actor, Right::Publish)?;
     let press = leader.clone();
     let request = PublishRequest { author: actor.name, message: request.message, plan: request.plan };
@@ -40,7 +41,7 @@ pub(super) async fn publish(
     if publication.new {
         publication.pushes = leader.rollout.notify(publication.revision, None).await;
     }
-    Ok(Json(publication))
+    Ok((Extension(Noted(publication.noted())), Json(publication)))
 }
 
 /// What publishing would change, and what that means for containers.
