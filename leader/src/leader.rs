@@ -2,6 +2,7 @@
 
 use crate::access::Access;
 use crate::audit::Audit;
+use crate::backup;
 use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
 use crate::fault::Faults;
@@ -117,6 +118,7 @@ impl Leader {
     /// Opens the store, publishes or loads what is served, and is ready to listen.
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
         config.check_admin()?;
+        backup::clear(config.root());
         // Before anything is published.
         let doors = Doors::of(&config)?;
         let mut press = Press::open(config.clone(), env)?;
