@@ -221,20 +221,31 @@ fn a_given_value_comes_from_input_and_never_from_an_argument() {
 }
 
 /// Every route that is documented answers as documented, also to what makes no sense.
+/// What the document says that a good answer looks like, where it is JSON.
+fn shape(document: &Value, answer: &Value) -> Option<jsonschema::Validator> {
+    let mut schema = answer["content"]["application/json"]["schema"].clone();
+    schema.as_object_mut()?.insert("components".to_owned(), document["components"].clone());
+    Some(jsonschema::draft202012::new(&schema).unwrap())
+}
+
 #[test]
 fn every_route_answers_as_the_document_says() {
     let mut platform = platform();
+    platform.good(&["publish", "--yes"]);
+    platform.good(&["settings", "set", "V", "one"]);
+    platform.good(&["publish", "--yes"]);
     let tokens = [Some(token(&platform, "all", &ALL)), Some(token(&platform, "reader", &["read"])), None];
     platform.start_leader();
     let url = admin(&platform);
     let document = call(&url, None, "GET", "/openapi.json", None).json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let mut names = BTreeSet::new();
-    let mut tried = 0;
+    let (mut tried, mut read) = (0, 0);
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let name = operation["operationId"].as_str().unwrap();
             assert!(names.insert(name.to_owned()), "{name} is there twice");
+            let shape = shape(&document, &operation["responses"]["200"]);
             let documented: BTreeSet<&str> =
                 operation["responses"].as_object().unwrap().keys().map(String::as_str).collect();
             for number in ["1", "9223372036854775808", "nothing", "%00", "..%2f..%2fetc"] {
@@ -255,6 +266,12 @@ fn every_route_answers_as_the_document_says() {
                                 format!("{verb} {target}{query} {body:?}: {} {}", answer.status, text(&answer.body));
                             assert!(documented.contains(answer.status.to_string().as_str()), "{told}");
                             assert_ne!(answer.status, 500, "{told}");
+                            if let Some(shape) = shape.as_ref().filter(|_| answer.status == 200) {
+                                let wrong: Vec<String> =
+                                    shape.iter_errors(&answer.json()).map(|error| error.to_string()).collect();
+                                assert!(wrong.is_empty(), "{wrong:?}: {told}");
+                                read += 1;
+                            }
                             if answer.status >= 400 {
                                 assert_eq!(answer.headers["content-type"], "application/problem+json", "{told}");
                                 assert_eq!(answer.json()["status"], answer.status, "{told}");
@@ -274,7 +291,7 @@ fn every_route_answers_as_the_document_says() {
             );
         }
     }
-    assert!(tried > 1000, "{tried}");
+    assert!(tried > 1000 && read > 100, "{tried} {read}");
     assert_eq!(call(&url, tokens[0].as_deref(), "GET", "/admin/nothing", None).status, 404);
     // Routes are added with their description, or not at all.
     let routes = include_str!("../leader/src/http/admin/mod.rs");

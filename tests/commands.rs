@@ -75,7 +75,8 @@ fn publishing_without_a_leader_waits_for_it() {
     assert!(output.status.success());
     assert!(text(&output.stderr).contains("no leader is running"), "{}", text(&output.stderr));
     platform.platform_yml("settings: {DOMAIN: example.org}\n");
-    platform.good(&["publish", "--yes"]);
+    let output = platform.run(&["publish", "--yes"]);
+    assert!(text(&output.stderr).contains("what this means for containers is not known"), "{}", text(&output.stderr));
     platform.start_leader();
     assert_eq!(platform.fleet().revision, 2);
     assert!(platform.run(&["publish", "--yes"]).status.success(), "nothing to publish is no error");

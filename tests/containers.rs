@@ -97,6 +97,9 @@ fn the_plan_foretells_what_the_follower_then_does() {
     let told: Vec<_> = told.map(|action| json!([action["service"], action["verb"], action["why"]])).collect();
     assert_eq!(told, done);
     assert_eq!(foreseen["left_alone"], serde_json::to_value(&apply.left_alone).unwrap());
+    // Going back is foretold in the same way, before anybody is asked.
+    let back = text(&platform.run(&["rollback", "1"]).stdout);
+    assert!(back.contains("1. restart    alpha: alpha/conf/x.conf changed; short downtime"), "{back}");
 }
 
 #[test]

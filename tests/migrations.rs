@@ -106,6 +106,23 @@ fn without_a_leader_and_one_by_one() {
     }
     assert!(file(&platform).contains("\nrelease: 2.0.0\n"));
     assert!(platform.good(&["history"]).contains("2.0.0"));
+    platform.good(&["settings", "set", "DOMAIN", "elsewhere.example"]);
+    // What is done to the files while no leader runs is in the audit as well.
+    let audit = platform.good(&["audit", "--json", "--limit", "100"]);
+    let audit: Vec<lockstep_leader::audit::Chained> = serde_json::from_str(&audit).unwrap();
+    let told = |action: &str, detail: &str| {
+        audit.iter().map(|chained| &chained.record).any(|record| {
+            record.how.starts_with("offline") && record.action == action && record.detail.contains(detail)
+        })
+    };
+    for (action, detail) in [
+        ("publish", "revision 1"),
+        ("POST /admin/migration", "release 1.1.0 to 2.0.0"),
+        ("publish", "revision 3"),
+        ("PUT /admin/settings/{name}", ""),
+    ] {
+        assert!(told(action, detail), "{action} {detail}: {audit:#?}");
+    }
 }
 
 #[test]

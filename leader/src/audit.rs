@@ -163,18 +163,22 @@ impl Audit {
     }
 
     /// Records a change before it is tried and after: for commands that make it
-    /// themselves, while no leader runs.
+    /// themselves, while no leader runs. `noted` says what came of it.
     pub fn around<T, E: From<StoreError>>(
         store: Store,
         actor: &Actor,
         action: &str,
         work: impl FnOnce() -> Result<T, E>,
+        noted: impl FnOnce(&T) -> String,
     ) -> Result<T, E> {
         let audit = Self::new(store);
-        let event = |outcome, answers| Event { actor, action, target: "", outcome, detail: "", answers };
-        let asked = audit.append(&event(Outcome::Asked, None))?;
+        let event = |outcome, detail, answers| Event { actor, action, target: "", outcome, detail, answers };
+        let asked = audit.append(&event(Outcome::Asked, "", None))?;
         let done = work();
-        audit.note(&event(if done.is_ok() { Outcome::Done } else { Outcome::Refused }, Some(asked)));
+        match &done {
+            Ok(done) => audit.note(&event(Outcome::Done, &noted(done), Some(asked))),
+            Err(_) => audit.note(&event(Outcome::Refused, "", Some(asked))),
+        }
         done
     }
 

@@ -1,6 +1,7 @@
 //! What changes between two sets of bundles, as people read it: unified
 //! diffs with secrets' values masked.
 
+use crate::fleet::Reports;
 use crate::foresee::{self, Foreseen};
 use crate::mask::Mask;
 use lockstep_shared::api::Change;
@@ -56,19 +57,18 @@ pub fn between(old: &Bundles, new: &Bundles, mask: &Mask) -> Vec<MachineChange> 
     machines.into_iter().filter_map(change).collect()
 }
 
-/// Adds what the changes mean for containers, by what each machine's follower last reported.
-pub fn foresee(
-    changes: &mut [MachineChange],
-    old: &Bundles,
-    new: &Bundles,
-    report: &dyn Fn(&Name) -> Option<lockstep_shared::api::Status>,
-) {
-    for change in changes {
+/// The same, as something that is about to be published: with `reports`, also
+/// what it means for containers.
+pub fn planned(old: &Bundles, new: &Bundles, mask: &Mask, reports: Option<&Reports>) -> Vec<MachineChange> {
+    let mut changes = between(old, new, mask);
+    let Some(reports) = reports else { return changes };
+    for change in &mut changes {
         let (before, after) = (old.get(&change.machine), new.get(&change.machine));
-        let status = report(&change.machine);
+        let status = reports.status(&change.machine);
         let foreseen = foresee::foresee(before.map(|it| &**it), after.map(|it| &**it), status.as_ref());
         change.containers = Some(foreseen);
     }
+    changes
 }
 
 /// Bundles by machine.

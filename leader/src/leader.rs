@@ -2,6 +2,7 @@
 
 use crate::access::Access;
 use crate::audit::Audit;
+use crate::backup;
 use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
 use crate::fault::Faults;
@@ -41,6 +42,8 @@ pub struct Leader {
     /// What was done, and by whom.
     pub audit: Audit,
     pub(crate) press: Mutex<Press>,
+    /// Whether followers can reach it; not so for one command on the files.
+    listens: bool,
 }
 
 /// Why a leader doesn't run or doesn't publish.
@@ -115,11 +118,12 @@ impl Leader {
     /// Opens the store, publishes or loads what is served, and is ready to listen.
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
         config.check_admin()?;
+        backup::clear(config.root());
         // Before anything is published.
         let doors = Doors::of(&config)?;
         let mut press = Press::open(config.clone(), env)?;
         let published = press.start()?;
-        Self::around(config, doors, press, published, stop)
+        Self::around(config, doors, press, published, stop, true)
     }
 
     /// The same for one command on the files, while no leader runs: nothing is published by opening.
@@ -128,7 +132,7 @@ impl Leader {
         let press = Press::open(config.clone(), env)?;
         let published = press.published()?;
         let (_, stop) = watch::channel(false);
-        Self::around(config, doors, press, published, stop)
+        Self::around(config, doors, press, published, stop, false)
     }
 
     fn around(
@@ -137,6 +141,7 @@ impl Leader {
         press: Press,
         published: Published,
         stop: watch::Receiver<bool>,
+        listens: bool,
     ) -> Result<Self, LeaderError> {
         let Doors { gate, rollout } = doors;
         Ok(Self {
@@ -151,7 +156,14 @@ impl Leader {
             audit: Audit::new(press.store().beside()?),
             press: Mutex::new(press),
             config,
+            listens,
         })
+    }
+
+    /// What followers last said, for what a plan tells of containers; none where
+    /// no follower can have said anything.
+    pub(crate) fn last_reports(&self) -> Option<&Reports> {
+        self.listens.then_some(&self.reports)
     }
 
     /// What is served now.
@@ -162,7 +174,7 @@ impl Leader {
     /// Publishes what is on disk. Blocks while it renders and writes.
     pub fn publish(&self, request: &Request) -> Result<Publication, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        let (published, publication) = press.publish(request, Some(&|machine| self.reports.status(machine)))?;
+        let (published, publication) = press.publish(request, self.last_reports())?;
         if let Some(published) = published {
             self.serve(published);
         }
@@ -184,6 +196,6 @@ impl Leader {
     /// What publishing would change. Blocks while it renders.
     pub fn plan(&self) -> Result<Publication, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        press.plan(Some(&|machine| self.reports.status(machine)))
+        press.plan(self.last_reports())
     }
 }

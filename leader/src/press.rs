@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::difference::{self, MachineChange};
+use crate::fleet::Reports;
 use crate::leader::LeaderError;
 use crate::mask::Mask;
 use crate::memo::Memo;
@@ -13,8 +14,8 @@ use crate::secrets::{Drafts, Secrets, Used};
 use crate::source::Source;
 use crate::store::{Revision, Store};
 use lockstep_edge::clock;
-use lockstep_shared::api::{Push, Status};
-use lockstep_shared::{Name, Sha256};
+use lockstep_shared::Sha256;
+use lockstep_shared::api::Push;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -45,6 +46,14 @@ pub struct Publication {
     pub pushes: Vec<Push>,
 }
 
+impl Publication {
+    /// What came of it, for the audit.
+    pub fn noted(&self) -> String {
+        let since = if self.new { "" } else { "nothing changed since " };
+        format!("{since}revision {}", self.revision)
+    }
+}
+
 /// What publishing needs to know.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -55,9 +64,6 @@ pub struct Request {
     /// Only if this is the plan, by its id: what the author was shown.
     pub plan: Option<String>,
 }
-
-/// What a follower last reported, by machine.
-pub type LastReport<'r> = &'r dyn Fn(&Name) -> Option<Status>;
 
 /// What publishing would come to.
 struct Next {
@@ -163,15 +169,15 @@ impl Press {
     }
 
     /// What publishing would change; with `reports`, also what that means for containers.
-    pub fn plan(&mut self, reports: Option<LastReport<'_>>) -> Result<Publication, LeaderError> {
+    pub fn plan(&mut self, reports: Option<&Reports>) -> Result<Publication, LeaderError> {
         let next = self.next(&Request::default())?;
         self.publication(&next, reports)
     }
 
     /// What publishing this would change, whatever is on disk.
-    pub(crate) fn plan_of(&mut self, source: Source) -> Result<Publication, LeaderError> {
+    pub(crate) fn plan_of(&mut self, source: Source, reports: Option<&Reports>) -> Result<Publication, LeaderError> {
         let next = self.next_of(source, &Request::default())?;
-        self.publication(&next, None)
+        self.publication(&next, reports)
     }
 
     /// Validates, renders and stores; the new revision, if it is one, and what
@@ -180,7 +186,7 @@ impl Press {
     pub fn publish(
         &mut self,
         request: &Request,
-        reports: Option<LastReport<'_>>,
+        reports: Option<&Reports>,
     ) -> Result<(Option<Published>, Publication), LeaderError> {
         let next = self.next(request)?;
         if let Some(wanted) = request.plan.as_ref().filter(|wanted| **wanted != next.plan) {
@@ -239,20 +245,16 @@ impl Press {
     }
 
     /// For people: what changes, masked by every value that ever was a secret's.
-    fn publication(&self, next: &Next, reports: Option<LastReport<'_>>) -> Result<Publication, LeaderError> {
+    fn publication(&self, next: &Next, reports: Option<&Reports>) -> Result<Publication, LeaderError> {
         let none = difference::Bundles::new();
         let before = next.last.as_ref().map_or(&none, |last| &last.bundles);
         let after = next.revision.as_ref().map_or(before, |revision| &revision.bundles);
         let mask = Mask::new(self.store.rendered_secrets()?.union(&next.secrets.values));
-        let mut changes = difference::between(before, after, &mask);
-        if let Some(reports) = reports {
-            difference::foresee(&mut changes, before, after, reports);
-        }
         Ok(Publication {
             plan: next.plan.clone(),
             revision: next.last.as_ref().map_or(0, |last| last.number),
             new: next.revision.is_some(),
-            changes,
+            changes: difference::planned(before, after, &mask, reports),
             pushes: Vec::new(),
         })
     }

@@ -5,6 +5,7 @@
 use crate::config::Config;
 use crate::desk::file;
 use crate::difference::{self, MachineChange};
+use crate::fleet::Reports;
 use crate::history::{SourceChange, differing_names, source_changes, unknown_revision};
 use crate::leader::{Leader, LeaderError};
 use crate::mask::Mask;
@@ -71,6 +72,19 @@ pub struct Rollback {
     pub pushes: Vec<Push>,
 }
 
+impl Rollback {
+    /// What came of it, for the audit.
+    pub fn noted(&self) -> String {
+        let Self { to, revision, .. } = self;
+        match (self.new, &self.kept) {
+            (true, None) => format!("revision {revision}, the content of {to}"),
+            (true, Some(_)) => format!("revision {revision}, the content of {to}; platform.yml replaced"),
+            (false, Some(_)) => format!("nothing to publish; platform.yml of {to} put back"),
+            (false, None) => "nothing to publish".to_owned(),
+        }
+    }
+}
+
 /// A machine that is not served what it had then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Otherwise {
@@ -102,14 +116,18 @@ struct Back {
 }
 
 impl Press {
-    /// What going back to a revision would change.
-    pub fn rollback_plan(&self, to: u64) -> Result<Rollback, LeaderError> {
+    /// What going back to a revision would change; with `reports`, also what that means for containers.
+    pub fn rollback_plan(&self, to: u64, reports: Option<&Reports>) -> Result<Rollback, LeaderError> {
         let back = self.back(&Request { to, ..Request::default() })?;
-        self.told(&back)
+        self.told(&back, reports)
     }
 
     /// Publishes the content of an old revision as a new one.
-    pub fn rollback(&mut self, request: &Request) -> Result<(Published, Rollback), LeaderError> {
+    pub fn rollback(
+        &mut self,
+        request: &Request,
+        reports: Option<&Reports>,
+    ) -> Result<(Published, Rollback), LeaderError> {
         let back = self.back(request)?;
         if request.from.is_some_and(|from| from != back.last.number) {
             return Err(LeaderError::Conflict(format!(
@@ -117,7 +135,7 @@ impl Press {
                 back.last.number, back.last.author, request.to
             )));
         }
-        let mut told = self.told(&back)?;
+        let mut told = self.told(&back, reports)?;
         let published = if told.new {
             self.store.insert(&back.next, &back.secrets)?;
             told.revision = back.next.number;
@@ -230,7 +248,7 @@ impl Press {
         Ok((bundle, secrets.used()))
     }
 
-    fn told(&self, back: &Back) -> Result<Rollback, LeaderError> {
+    fn told(&self, back: &Back, reports: Option<&Reports>) -> Result<Rollback, LeaderError> {
         let mask = Mask::new(self.store.rendered_secrets()?.union(&back.secrets.values));
         let hashes = back.old.files.iter().map(|(name, file)| (name.clone(), (file.sha256, file.executable))).collect();
         // What can't be read differs, too: it is told by the next plan.
@@ -240,7 +258,7 @@ impl Press {
             to: back.next.rolled_back_to.unwrap_or_default(),
             revision: back.last.number,
             new: back.next.source != back.last.source || back.next.bundles != back.last.bundles,
-            changes: difference::between(&back.last.bundles, &back.next.bundles, &mask),
+            changes: difference::planned(&back.last.bundles, &back.next.bundles, &mask, reports),
             source: source_changes(&back.last.source, &back.next.source, &mask),
             otherwise: back.otherwise.clone(),
             disk,
@@ -255,7 +273,7 @@ impl Leader {
     /// Goes back, and serves it. Blocks while it reads and writes.
     pub fn rollback(&self, request: &Request) -> Result<Rollback, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        let (published, rollback) = press.rollback(request)?;
+        let (published, rollback) = press.rollback(request, self.last_reports())?;
         if rollback.new {
             self.serve(published);
         }
@@ -264,7 +282,8 @@ impl Leader {
 
     /// What going back would change.
     pub fn rollback_plan(&self, to: u64) -> Result<Rollback, LeaderError> {
-        self.press.lock().unwrap_or_else(PoisonError::into_inner).rollback_plan(to)
+        let press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
+        press.rollback_plan(to, self.last_reports())
     }
 }
 

@@ -148,8 +148,9 @@ impl Walk<'_> {
     /// A link may stand for a file of the same tree and nothing else.
     fn follow(&self, path: &Path) -> Result<PathBuf, String> {
         let shown = fs::read_link(path).map(|target| target.display().to_string()).unwrap_or_default();
-        let target =
-            path.canonicalize().map_err(|error| format!("is a link to {shown}, which can't be read: {error}"))?;
+        let target = path.canonicalize().map_err(|error| {
+            format!("is a link to {shown}, which can't be read: {error}; remove it, or put a file in its place")
+        })?;
         if !target.starts_with(self.top) {
             return Err(format!("is a link to {shown}, outside the templates: copy the file instead"));
         }

@@ -3,9 +3,8 @@
 use super::{environment, leader_config, offline_actor, print};
 use crate::exit::{Done, Failed};
 use crate::moment;
-use lockstep_leader::audit::Audit;
+use lockstep_leader::audit::{Audit, Event};
 use lockstep_leader::backup::{self, Wanted};
-use lockstep_leader::leader::LeaderError;
 use lockstep_leader::store::Store;
 use std::path::{Path, PathBuf};
 
@@ -68,12 +67,13 @@ pub(super) fn restore(root: &Path, options: RestoreOptions) -> Result<Done, Fail
     }
     out += "start it: scripts/run-config-leader, or lockstep leader. Never run it beside the one that it replaces\n";
     print(&out)?;
-    record(root)
+    record(root, done.revision)
 }
 
 /// In the audit that was restored, since it is a change like any other.
-fn record(root: &Path) -> Result<Done, Failed> {
+fn record(root: &Path, revision: u64) -> Result<Done, Failed> {
     let store = Store::open(&leader_config(root)?.state)?;
-    Audit::around(store, &offline_actor(), "restore", || Ok::<(), LeaderError>(()))?;
+    let noted = format!("up to revision {revision}");
+    Audit::new(store).append(&Event::done(&offline_actor(), "restore", &noted))?;
     Ok(Done::Good)
 }

@@ -1,6 +1,6 @@
 //! `lockstep migrate`: show what becomes of `platform.yml`, ask, write.
 
-use super::show::{Paint, changes};
+use super::show::{Paint, changes, say_if_unforeseen};
 use super::{leader_config, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::{Socket, escaped};
@@ -52,7 +52,10 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         }
         match &planned.plan {
             Some(plan) if plan.changes.is_empty() => print("then publishing changes no machine's files\n")?,
-            Some(plan) => print(&format!("then publishing changes:\n{}", changes(&plan.changes, paint)))?,
+            Some(plan) => {
+                print(&format!("then publishing changes:\n{}", changes(&plan.changes, paint)))?;
+                say_if_unforeseen(&plan.changes);
+            }
             None if !planned.faults.is_empty() => {}
             None => say(&format!("what publishing changes then, the templates of {} will say", migrated.to)),
         }

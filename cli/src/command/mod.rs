@@ -108,14 +108,16 @@ fn wait_for(work: impl Future<Output = Result<Done, Failed>>) -> Result<Done, Fa
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-/// Does something to a leader's files while it doesn't run, with a record of it in the audit.
+/// Does something to a leader's files while it doesn't run, with a record of it
+/// in the audit; `noted` says what came of it.
 fn recorded<T>(
     press: &mut Press,
     action: &str,
     work: impl FnOnce(&mut Press) -> Result<T, LeaderError>,
+    noted: impl FnOnce(&T) -> String,
 ) -> Result<T, LeaderError> {
     let store = press.store().beside()?;
-    Audit::around(store, &offline_actor(), action, || work(press))
+    Audit::around(store, &offline_actor(), action, || work(press), noted)
 }
 
 /// Who types, where no leader runs that could ask.

@@ -1,6 +1,6 @@
 //! `lockstep plan`: what publishing would change.
 
-use super::show::{Paint, changes};
+use super::show::{Paint, changes, say_if_unforeseen};
 use super::{disk, environment, leader_config, print, print_json, say};
 use crate::exit::{Done, Failed};
 use crate::socket::Socket;
@@ -23,9 +23,7 @@ pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
         say(&nothing(&publication));
     } else {
         print(&changes(&publication.changes, Paint::new()))?;
-        if socket.is_none() {
-            say("no leader is running: what this means for containers is not known");
-        }
+        say_if_unforeseen(&publication.changes);
         print(&format!("plan {}: lockstep publish --plan {0} publishes exactly this\n", publication.plan))?;
     }
     Ok(if publication.changes.is_empty() && !publication.new { Done::Good } else { Done::Different })

@@ -1,6 +1,6 @@
 //! `lockstep publish`: show, ask, publish, notify; and wait, if wished.
 
-use super::show::{Paint, changes, details, pushes};
+use super::show::{Paint, changes, details, pushes, say_if_unforeseen};
 use super::{author, environment, leader_config, plan, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::Socket;
@@ -28,7 +28,8 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         let planned = press.plan(None)?;
         agreed(&planned, &options, paint)?;
         let request = Request { author: author(), message: options.message.clone(), plan: Some(planned.plan) };
-        let (_, publication) = super::recorded(&mut press, "publish", |press| press.publish(&request, None))?;
+        let publish = |press: &mut Press| Ok(press.publish(&request, None)?.1);
+        let publication = super::recorded(&mut press, "publish", publish, Publication::noted)?;
         report(&publication, &options, paint)?;
         if publication.new {
             say(
@@ -59,6 +60,7 @@ fn agreed(planned: &Publication, options: &Options, paint: Paint) -> Result<(), 
     }
     if !options.json {
         print(&changes(&planned.changes, paint))?;
+        say_if_unforeseen(&planned.changes);
     }
     if options.yes || !planned.new {
         return Ok(());

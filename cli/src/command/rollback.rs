@@ -1,7 +1,7 @@
 //! `lockstep rollback`: publish an old revision's content again.
 
 use super::lookback::{line, look, target};
-use super::show::{Paint, changes, pushes};
+use super::show::{Paint, changes, pushes, say_if_unforeseen};
 use super::{author, counted, diff, environment, leader_config, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::Socket;
@@ -42,7 +42,7 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     };
     let planned: Rollback = match (&socket, &press) {
         (Some(socket), _) => socket.get(&target("/admin/rollback", &[("to", Some(to.to_string()))])?).await?,
-        (None, Some(press)) => press.rollback_plan(to)?,
+        (None, Some(press)) => press.rollback_plan(to, None)?,
         (None, None) => return Err(failed("neither a leader nor its store is there")),
     };
     if !options.json {
@@ -66,7 +66,10 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
             });
             socket.post("/admin/rollback", &body).await?
         }
-        (None, Some(press)) => super::recorded(press, "rollback", |press| press.rollback(&request))?.1,
+        (None, Some(press)) => {
+            let rollback = |press: &mut Press| Ok(press.rollback(&request, None)?.1);
+            super::recorded(press, "rollback", rollback, Rollback::noted)?
+        }
         (None, None) => return Err(failed("neither a leader nor its store is there")),
     };
     if options.json {
@@ -104,7 +107,9 @@ async fn preview(root: &Path, planned: &Rollback) -> Result<(), Failed> {
     for other in &planned.otherwise {
         out += &format!("{} {}\n", other.machine, other.why);
     }
-    print(&out)
+    print(&out)?;
+    say_if_unforeseen(&planned.changes);
+    Ok(())
 }
 
 /// Asks. Going back is never what a script does by the way.

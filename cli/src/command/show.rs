@@ -1,5 +1,6 @@
 //! How changes, pushes and machines look in a terminal.
 
+use super::say;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use lockstep_leader::difference::MachineChange;
 use lockstep_leader::foresee::Foreseen;
@@ -60,6 +61,13 @@ pub(super) fn changes(changes: &[MachineChange], paint: Paint) -> String {
         out.push_str(&foreseen(changes.iter().filter(|other| other.files == change.files), paint));
     }
     out
+}
+
+/// Says why a plan tells nothing of containers: one that was made from the files alone.
+pub(super) fn say_if_unforeseen(changes: &[MachineChange]) {
+    if changes.iter().any(|change| change.containers.is_none()) {
+        say("no leader is running: what this means for containers is not known");
+    }
 }
 
 /// What happens to containers, machines with the very same actions together.

@@ -3,6 +3,7 @@
 //! a consistent copy, taken while a leader may publish.
 
 mod restore;
+mod room;
 mod save;
 
 pub use restore::{Restored, Wanted, restore};
@@ -107,6 +108,11 @@ pub enum BackupError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Removes what a killed restoration left in a home: there are keys in it.
+pub fn clear(root: &Path) {
+    room::clear(root, room::RESTORATION);
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> BackupError + '_ {

@@ -2,6 +2,7 @@
 //! first; then the database goes in last, and until then no leader starts
 //! (its key without it). What was there before is moved aside, never removed.
 
+use super::room::{self, Room};
 use super::{BackupError, DATABASE, FORM, KEY, LIST, List, Listed, at};
 use crate::config::{self, Config};
 use crate::source::{PLATFORM, TEMPLATES};
@@ -49,7 +50,7 @@ pub fn restore(
 ) -> Result<Restored, BackupError> {
     let archive = Archive::open(from)?;
     fs::create_dir_all(root).map_err(at(root))?;
-    let room = tempfile::Builder::new().prefix(".lockstep-restore-").tempdir_in(root).map_err(at(root))?;
+    let room = Room::new(root, room::RESTORATION).map_err(at(root))?;
     let staged = room.path();
     archive.read(Some(staged))?;
     let list = archive.list;

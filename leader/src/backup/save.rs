@@ -1,5 +1,6 @@
 //! Writing a backup.
 
+use super::room::{self, Room};
 use super::{BackupError, DATABASE, FORM, KEY, LIST, List, Listed, at};
 use crate::config::{self, Config};
 use crate::source::{PLATFORM, Source};
@@ -39,7 +40,7 @@ pub fn save(config: &Config, to: &Path, keys: bool) -> Result<Saved, BackupError
         return Err(BackupError::Exists(to.to_owned()));
     }
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let room = tempfile::Builder::new().prefix(".lockstep-backup-").tempdir_in(folder).map_err(at(folder))?;
+    let room = Room::new(folder, room::BACKUP).map_err(at(folder))?;
     let snapshot = room.path().join(store::DATABASE);
     let key = config.state.join(store::KEY);
     Store::peek(&config.state)?.ok_or(BackupError::Nothing)?.snapshot(&snapshot)?;

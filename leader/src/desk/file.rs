@@ -21,7 +21,9 @@ pub(super) struct Open {
 
 /// Held while the file is read and replaced; waits for others.
 pub(crate) fn lock(config: &Config) -> Result<File, DeskError> {
-    held(config, "platform.lock")
+    let held = held(config, "platform.lock")?;
+    durable::sweep(&config.platform.canonicalize().unwrap_or_else(|_| config.platform.clone()));
+    Ok(held)
 }
 
 /// A turn among the commands that edit while no leader runs: one after the other.

@@ -3,6 +3,7 @@
 use super::{Migrated, check, migrate};
 use crate::desk::{Desk, DeskError};
 use crate::fault::Fault;
+use crate::fleet::Reports;
 use crate::leader::{Leader, LeaderError};
 use crate::platform::{Platform, schema};
 use crate::press::{Press, Publication};
@@ -15,6 +16,7 @@ use utoipa::ToSchema;
 
 /// What migrating would come to, or did.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = MigrationOutcome)]
 pub struct Outcome {
     /// The release of `templates/`.
     pub release: String,
@@ -37,14 +39,19 @@ impl Press {
         Ok(if last == 0 { None } else { self.store.head(last)?.map(|head| head.release) })
     }
 
-    /// What migrating would come to. Nothing is written.
-    pub fn migration_plan(&mut self, to: Option<&str>) -> Result<Outcome, LeaderError> {
-        Ok(self.migration(to)?.1)
+    /// What migrating would come to; with `reports`, also what that means for containers. Nothing is written.
+    pub fn migration_plan(&mut self, to: Option<&str>, reports: Option<&Reports>) -> Result<Outcome, LeaderError> {
+        Ok(self.migration(to, reports)?.1)
     }
 
     /// Migrates. `seen`: only if the file still has this hash.
-    pub fn migrate(&mut self, to: Option<&str>, seen: Option<&str>) -> Result<Outcome, LeaderError> {
-        let (old, migration) = self.migration(to)?;
+    pub fn migrate(
+        &mut self,
+        to: Option<&str>,
+        seen: Option<&str>,
+        reports: Option<&Reports>,
+    ) -> Result<Outcome, LeaderError> {
+        let (old, migration) = self.migration(to, reports)?;
         if seen.is_some_and(|seen| seen != migration.platform) {
             let what = "platform.yml changed since you looked; nothing was written: run lockstep migrate again";
             return Err(LeaderError::Conflict(what.to_owned()));
@@ -59,7 +66,7 @@ impl Press {
         Ok(migration)
     }
 
-    fn migration(&mut self, to: Option<&str>) -> Result<(String, Outcome), LeaderError> {
+    fn migration(&mut self, to: Option<&str>, reports: Option<&Reports>) -> Result<(String, Outcome), LeaderError> {
         let mut source = Source::read(&self.config.platform, &self.config.templates)?;
         let published = self.published_release()?;
         let machines = release::machines(&self.config);
@@ -90,7 +97,7 @@ impl Press {
             (migration.faults, migration.stopped) = (faults, true);
             return Ok((old, migration));
         }
-        match self.plan_of(source) {
+        match self.plan_of(source, reports) {
             Ok(plan) => migration.plan = Some(plan),
             Err(LeaderError::Faults(faults)) => migration.faults = faults.0,
             Err(other) => return Err(other),
@@ -102,12 +109,14 @@ impl Press {
 impl Leader {
     /// What migrating would come to. Blocks while it renders.
     pub fn migration_plan(&self, to: Option<&str>) -> Result<Outcome, LeaderError> {
-        self.press.lock().unwrap_or_else(PoisonError::into_inner).migration_plan(to)
+        let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
+        press.migration_plan(to, self.last_reports())
     }
 
     /// Migrates. Blocks while it renders and writes.
     pub fn migrate(&self, to: Option<&str>, seen: Option<&str>) -> Result<Outcome, LeaderError> {
-        self.press.lock().unwrap_or_else(PoisonError::into_inner).migrate(to, seen)
+        let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
+        press.migrate(to, seen, self.last_reports())
     }
 }
 

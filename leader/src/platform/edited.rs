@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 /// A setting whose value was set, changed or taken out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[schema(as = EditedSetting)]
 pub struct Edited {
     /// The setting.
     pub setting: String,

@@ -33,6 +33,16 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The disk doesn't do what it should; also where it is too full even for `SQLite` to begin.
+    #[error(
+        "the disk of the store {path} fails: {source}; nothing of this was stored: make room if it is full (df -h), else see the kernel's messages (dmesg)"
+    )]
+    Disk {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
     /// No space is left.
     #[error("the disk of the store {0} is full: nothing of this was stored; make room (df -h) and try again")]
     Full(PathBuf),
@@ -107,6 +117,7 @@ pub(super) fn sql_at(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError + '_
             Some(ErrorCode::DiskFull) => StoreError::Full(path),
             // To open it SQLite needs a few pages beside it, and says I/O error where there are none.
             Some(ErrorCode::SystemIoFailure) if is_full(&path) => StoreError::Full(path),
+            Some(ErrorCode::SystemIoFailure) => StoreError::Disk { path, source },
             _ if damaged => StoreError::Damaged { path, what: source.to_string() },
             _ => StoreError::Sql { path, source },
         }

@@ -52,6 +52,23 @@ pub fn replace_if(
     sync_folder(folder).map(|()| true)
 }
 
+/// Removes the temporary files that killed replacements of `path` left. Only for
+/// whoever holds the lock that all who replace it take.
+pub fn sweep(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(std::ffi::OsStr::to_str)) else {
+        return;
+    };
+    let temporary = |file: &str| {
+        let random = file.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".tmp")?;
+        (random.len() == 8 && random.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(())
+    };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().and_then(temporary).is_some() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// The folder of a file, and a new name in it.
 fn beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -103,5 +120,11 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(super::replace(&folder.path().join("no/such"), b"", 0o600).is_err());
+        let (_, left) = super::beside(&path).unwrap();
+        for file in [&left, &folder.path().join(".x.json.mine.tmp"), &folder.path().join(".y.json.01234567.tmp")] {
+            super::write_new(file, b"half", 0o600).unwrap();
+        }
+        super::sweep(&path);
+        assert_eq!((left.exists(), std::fs::read_dir(folder.path()).unwrap().count()), (false, 3));
     }
 }

@@ -41,12 +41,7 @@ pub(super) async fn publish(
     if publication.new {
         publication.pushes = leader.rollout.notify(publication.revision, None).await;
     }
-    let noted = if publication.new {
-        format!("revision {}", publication.revision)
-    } else {
-        format!("nothing changed since revision {}", publication.revision)
-    };
-    Ok((Extension(Noted(noted)), Json(publication)))
+    Ok((Extension(Noted(publication.noted())), Json(publication)))
 }
 
 /// What publishing would change, and what that means for containers.

@@ -70,13 +70,7 @@ pub(super) async fn rollback(
     if done.new {
         done.pushes = leader.rollout.notify(done.revision, None).await;
     }
-    let noted = match (done.new, &done.kept) {
-        (true, None) => format!("revision {}, the content of {to}", done.revision),
-        (true, Some(_)) => format!("revision {}, the content of {to}; platform.yml replaced", done.revision),
-        (false, Some(_)) => format!("nothing to publish; platform.yml of {to} put back"),
-        (false, None) => "nothing to publish".to_owned(),
-    };
-    Ok((Extension(Noted(noted)), Json(done)))
+    Ok((Extension(Noted(done.noted())), Json(done)))
 }
 
 /// Which files on disk are not those of the published revision.
