@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Configuration for a fleet of machines that run Docker Compose
 #[derive(Debug, Parser)]
-#[command(name = "lockstep", version, about, disable_help_subcommand = true, propagate_version = true)]
+#[command(name = "lockstep", version, disable_help_subcommand = true, propagate_version = true)]
 pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
