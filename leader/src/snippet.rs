@@ -6,7 +6,8 @@ use crate::platform::Settings;
 use crate::platform::schema;
 use crate::source::PLATFORM;
 use crate::yaml::layout::{Part, layout, line_end, past_break};
-use std::collections::BTreeMap;
+use crate::yaml::{self, Node};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// What stands for a secret's value.
@@ -47,6 +48,30 @@ pub fn masked(text: &str, settings: &Settings) -> String {
         at = range.end;
     }
     out + &text[at..]
+}
+
+/// The values that are not to be shown, for where they stand under other names, too.
+pub fn secret_values(text: &str, settings: &Settings) -> BTreeSet<String> {
+    let mut values = BTreeSet::new();
+    if let Ok(root) = yaml::parse(PLATFORM, text) {
+        gather(&root, false, settings, &mut values);
+    }
+    values
+}
+
+fn gather(node: &Node, hidden: bool, settings: &Settings, values: &mut BTreeSet<String>) {
+    for (key, value) in node.map().unwrap_or_default() {
+        gather(value, hidden || is_hidden(&key.text, settings), settings, values);
+    }
+    for item in node.list().unwrap_or_default() {
+        gather(item, hidden, settings, values);
+    }
+    values.extend(node.text().filter(|_| hidden).map(str::to_owned));
+}
+
+/// Whether what stands under this name is a secret's value, or likely is.
+fn is_hidden(name: &str, settings: &Settings) -> bool {
+    !matches!(name, "settings" | "machines") && settings.hides(name)
 }
 
 /// A file's text and what of it is not to be shown.
@@ -120,8 +145,7 @@ impl Page {
 /// The values under secrets' names, and under names that are most likely misspelt ones.
 fn hide(part: &Part, settings: &Settings, hidden: &mut Vec<Range<usize>>) {
     for entry in &part.entries {
-        let section = matches!(entry.name.as_str(), "settings" | "machines");
-        if !section && settings.hides(&entry.name) {
+        if is_hidden(&entry.name, settings) {
             hidden.push(entry.value.start..entry.value.end);
         } else {
             hide(&entry.value, settings, hidden);

@@ -1,12 +1,13 @@
 //! `lockstep migrate`: show what becomes of `platform.yml`, ask, write.
 
+use super::ask::{Return, ask};
 use super::show::{Paint, changes, say_if_unforeseen};
 use super::{leader_config, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::{Socket, escaped};
 use lockstep_leader::migration::Outcome;
 use serde_json::json;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 #[derive(Debug, clap::Args)]
@@ -101,10 +102,5 @@ fn agreed(to: Option<&str>) -> Result<bool, Failed> {
             "there is no terminal to ask on, and nothing was written: lockstep migrate{to} --yes"
         )));
     }
-    let mut out = std::io::stderr().lock();
-    write!(out, "write this to platform.yml? [Y/n] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "" | "y" | "Y" | "yes"))
+    ask("write this to platform.yml", Return::Yes)
 }

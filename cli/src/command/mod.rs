@@ -1,6 +1,7 @@
 //! One file a command; what several print stands in `show`.
 
 mod access;
+mod ask;
 mod audit;
 mod backup;
 mod blame;

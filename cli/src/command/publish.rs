@@ -1,12 +1,13 @@
 //! `lockstep publish`: show, ask, publish, notify; and wait, if wished.
 
+use super::ask::{Return, ask};
 use super::show::{Paint, changes, details, pushes, say_if_unforeseen};
 use super::{author, environment, leader_config, plan, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::Socket;
 use lockstep_leader::press::{Press, Publication, Request};
 use lockstep_shared::api::{Fleet, Machine, State};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -71,12 +72,7 @@ fn agreed(planned: &Publication, options: &Options, paint: Paint) -> Result<(), 
             planned.plan
         )));
     }
-    let mut out = std::io::stderr().lock();
-    write!(out, "publish this? [Y/n] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if matches!(answer.trim(), "" | "y" | "Y" | "yes") { Ok(()) } else { Err(failed("nothing was published")) }
+    if ask("publish this", Return::Yes)? { Ok(()) } else { Err(failed("nothing was published")) }
 }
 
 fn report(publication: &Publication, options: &Options, paint: Paint) -> Result<(), Failed> {

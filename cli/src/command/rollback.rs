@@ -1,5 +1,6 @@
 //! `lockstep rollback`: publish an old revision's content again.
 
+use super::ask::{Return, ask};
 use super::lookback::{line, look, target};
 use super::show::{Paint, changes, pushes, say_if_unforeseen};
 use super::{author, counted, diff, environment, leader_config, print, print_json, say};
@@ -9,7 +10,7 @@ use lockstep_leader::history::Shown;
 use lockstep_leader::press::Press;
 use lockstep_leader::rollback::{Request, Rollback};
 use lockstep_leader::source::PLATFORM;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 /// What can be typed.
@@ -125,12 +126,7 @@ fn agreed(planned: &Rollback, on_disk: bool) -> Result<bool, Failed> {
         (true, false) => "publish this",
         _ => "replace platform.yml on disk",
     };
-    let mut out = std::io::stderr().lock();
-    write!(out, "{what}? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    ask(what, Return::No)
 }
 
 fn report(done: &Rollback) -> Result<(), Failed> {

@@ -6,6 +6,7 @@ mod apply;
 mod step;
 
 use crate::fault::{Fault, Faults};
+use crate::mask::Mask;
 use crate::platform::edit::Draft;
 use crate::platform::schema;
 use crate::render::Machine;
@@ -123,14 +124,18 @@ pub fn migrate(
         return Ok(None);
     }
     bench.draft.set(&["release"], &Node::text_of(&new.to_string()))?;
-    let (before, after) = (snippet::masked(text, &settings), snippet::masked(bench.draft.text(), &settings));
+    // A secret's value may stand under the name that a setting had when it was none.
+    let mut secret = snippet::secret_values(text, &settings);
+    secret.append(&mut snippet::secret_values(bench.draft.text(), &settings));
+    let mask = Mask::new(&secret);
+    let [before, after] = [text, bench.draft.text()].map(|text| mask.text(&snippet::masked(text, &settings)));
     let diff = similar::TextDiff::from_lines(&before, &after);
     let diff = diff.unified_diff().context_radius(2).header("a/platform.yml", "b/platform.yml").to_string();
     Ok(Some(Migrated {
         from: file.to_string(),
         to: new.to_string(),
         releases,
-        done: bench.done,
+        done: bench.done.iter().map(|done| mask.text(done)).collect(),
         text: bench.draft.text().to_owned(),
         diff,
     }))

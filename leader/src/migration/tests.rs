@@ -163,6 +163,21 @@ fn what_cannot_be_done_is_told_and_nothing_is_done() {
 }
 
 #[test]
+fn a_value_that_becomes_a_secret_is_shown_under_neither_name() {
+    let step = "from: 1.0.0\nto: 2.0.0\nsteps:\n  - rename: PASSWORD_TEXT\n    to: TOKEN\n";
+    let mut source = source("settings:\n  PASSWORD_TEXT: canary\n", &[("step", step)]);
+    let settings = format!("{SETTINGS}      TOKEN: {{secret: true}}\n");
+    source.files.insert(schema::FILE.to_owned(), SourceFile::new(settings.as_bytes(), false));
+    let migrated = migrate(&source, Some("1.0.0"), None, &machines()).unwrap().unwrap();
+    assert!(migrated.text.contains("TOKEN: canary"));
+    assert!(
+        migrated.diff.contains("-  PASSWORD_TEXT: \u{2022}") && !migrated.diff.contains("canary"),
+        "{}",
+        migrated.diff
+    );
+}
+
+#[test]
 fn mistakes_in_migrations_are_told_all_at_once() {
     let wrong = "from: 1.0.0
 to: 0.9
