@@ -3,26 +3,16 @@
 use crate::exit::Failed;
 use std::io::Write as _;
 
-/// What just pressing return means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Return {
-    Yes,
-    No,
-}
-
-/// Whether the answer is yes. Only where standard input is a terminal.
-pub(super) fn ask(question: &str, silence: Return) -> Result<bool, Failed> {
-    let choices = if silence == Return::Yes { "[Y/n]" } else { "[y/N]" };
+/// Whether the answer is yes, which just pressing return means too: the same
+/// that `--yes` says. Only where standard input is a terminal.
+pub(super) fn ask(question: &str) -> Result<bool, Failed> {
     let mut out = std::io::stderr().lock();
-    write!(out, "{question}? {choices} ")?;
+    write!(out, "{question}? [Y/n] ")?;
     out.flush()?;
     let mut answer = String::new();
     // The end of the input is nobody's answer.
     if std::io::stdin().read_line(&mut answer)? == 0 {
         return Ok(false);
     }
-    Ok(match answer.trim() {
-        "" => silence == Return::Yes,
-        answer => matches!(answer, "y" | "Y" | "yes"),
-    })
+    Ok(matches!(answer.trim(), "" | "y" | "Y" | "yes"))
 }

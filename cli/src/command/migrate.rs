@@ -1,6 +1,6 @@
 //! `lockstep migrate`: show what becomes of `platform.yml`, ask, write.
 
-use super::ask::{Return, ask};
+use super::ask::ask;
 use super::show::{Paint, changes, say_if_unforeseen};
 use super::{leader_config, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
@@ -102,5 +102,5 @@ fn agreed(to: Option<&str>) -> Result<bool, Failed> {
             "there is no terminal to ask on, and nothing was written: lockstep migrate{to} --yes"
         )));
     }
-    ask("write this to platform.yml", Return::Yes)
+    ask("write this to platform.yml")
 }

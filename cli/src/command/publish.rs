@@ -1,6 +1,6 @@
 //! `lockstep publish`: show, ask, publish, notify; and wait, if wished.
 
-use super::ask::{Return, ask};
+use super::ask::ask;
 use super::show::{Paint, changes, details, pushes, say_if_unforeseen};
 use super::{author, environment, leader_config, plan, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
@@ -26,9 +26,8 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     let paint = Paint::new();
     let Some(socket) = Socket::find(&config)? else {
         let mut press = Press::open(config, environment())?;
-        let planned = press.plan(None)?;
-        agreed(&planned, &options, paint)?;
-        let request = Request { author: author(), message: options.message.clone(), plan: Some(planned.plan) };
+        let plan = if options.yes { options.plan.clone() } else { Some(agreed(press.plan(None)?, &options, paint)?) };
+        let request = Request { author: author(), message: options.message.clone(), plan };
         let publish = |press: &mut Press| Ok(press.publish(&request, None)?.1);
         let publication = super::recorded(&mut press, "publish", publish, Publication::noted)?;
         report(&publication, &options, paint)?;
@@ -39,10 +38,13 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         }
         return Ok(Done::Good);
     };
-    let planned: Publication = socket.get("/admin/plan").await?;
-    agreed(&planned, &options, paint)?;
-    // What is published is what was shown, or nothing.
-    let request = serde_json::json!({"message": options.message, "plan": planned.plan});
+    // What is published is what was shown, or nothing; where nobody is asked, it is shown afterwards.
+    let plan = if options.yes {
+        options.plan.clone()
+    } else {
+        Some(agreed(socket.get("/admin/plan").await?, &options, paint)?)
+    };
+    let request = serde_json::json!({"message": options.message, "plan": plan});
     let publication: Publication = socket.post("/admin/publish", &request).await?;
     report(&publication, &options, paint)?;
     match options.wait {
@@ -51,8 +53,9 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     }
 }
 
-/// Shows what would change and asks. The error says why nothing is published.
-fn agreed(planned: &Publication, options: &Options, paint: Paint) -> Result<(), Failed> {
+/// Shows what would change and asks; the plan that was agreed to. The error
+/// says why nothing is published.
+fn agreed(planned: Publication, options: &Options, paint: Paint) -> Result<String, Failed> {
     if let Some(wanted) = options.plan.as_ref().filter(|wanted| **wanted != planned.plan) {
         return Err(failed(format!(
             "nothing was published: plan {wanted} was made of something else than what is on disk and published now (plan {}): look again with lockstep plan",
@@ -60,11 +63,10 @@ fn agreed(planned: &Publication, options: &Options, paint: Paint) -> Result<(), 
         )));
     }
     if !options.json {
-        print(&changes(&planned.changes, paint))?;
-        say_if_unforeseen(&planned.changes);
+        show(&planned, paint)?;
     }
-    if options.yes || !planned.new {
-        return Ok(());
+    if !planned.new {
+        return Ok(planned.plan);
     }
     if !std::io::stdin().is_terminal() {
         return Err(failed(format!(
@@ -72,12 +74,21 @@ fn agreed(planned: &Publication, options: &Options, paint: Paint) -> Result<(), 
             planned.plan
         )));
     }
-    if ask("publish this", Return::Yes)? { Ok(()) } else { Err(failed("nothing was published")) }
+    if ask("publish this")? { Ok(planned.plan) } else { Err(failed("nothing was published")) }
+}
+
+fn show(publication: &Publication, paint: Paint) -> Result<(), Failed> {
+    print(&changes(&publication.changes, paint))?;
+    say_if_unforeseen(&publication.changes);
+    Ok(())
 }
 
 fn report(publication: &Publication, options: &Options, paint: Paint) -> Result<(), Failed> {
     if options.json {
         return print_json(publication);
+    }
+    if options.yes {
+        show(publication, paint)?;
     }
     if publication.new {
         print(&format!("published revision {}\n{}", publication.revision, pushes(&publication.pushes, paint)))

@@ -1,6 +1,6 @@
 //! `lockstep rollback`: publish an old revision's content again.
 
-use super::ask::{Return, ask};
+use super::ask::ask;
 use super::lookback::{line, look, target};
 use super::show::{Paint, changes, pushes, say_if_unforeseen};
 use super::{author, counted, diff, environment, leader_config, print, print_json, say};
@@ -126,7 +126,7 @@ fn agreed(planned: &Rollback, on_disk: bool) -> Result<bool, Failed> {
         (true, false) => "publish this",
         _ => "replace platform.yml on disk",
     };
-    ask(what, Return::No)
+    ask(what)
 }
 
 fn report(done: &Rollback) -> Result<(), Failed> {
