@@ -6,12 +6,13 @@ use crate::act::{Stage, pending};
 use crate::action::Action;
 use crate::applied::{Applied, Owed};
 use crate::board::Board;
-use crate::check::{self, CheckError};
-use crate::compose::{Compose, ComposeError};
+use crate::check;
+use crate::compose::Compose;
 use crate::container::Container;
-use crate::docker::{Engine, EngineError};
+use crate::docker::Engine;
+use crate::ended::{ApplyError, Ended};
 use crate::journal::Record;
-use crate::plan::{Inputs, Plan, PlanError, Wanted, plan};
+use crate::plan::{Inputs, Plan, Wanted, plan};
 use crate::pull::{Leader, PullError, Pulled};
 use crate::store::{Store, StoreError, WriteError};
 use crate::write::Contents;
@@ -19,7 +20,6 @@ use futures_util::future::join;
 use lockstep_edge::clock;
 use lockstep_shared::Bundle;
 use lockstep_shared::api::{self, Apply, Outcome, Running};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -59,54 +59,6 @@ pub struct Order {
     pub given: Option<(Arc<Bundle>, u64)>,
     /// Whether somebody was told its name, and waits for its end even if nothing has to be done.
     pub promised: bool,
-}
-
-/// How an apply ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// There was nothing to do.
-    Nothing,
-    /// It was written, acted on and proven.
-    Proven {
-        /// The services that were acted on.
-        services: BTreeSet<String>,
-        /// Its revision.
-        revision: u64,
-    },
-    /// It failed.
-    Failed(ApplyError),
-}
-
-/// Why an apply failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// No bundle.
-    #[error(transparent)]
-    Pull(#[from] PullError),
-    /// No plan.
-    #[error("nothing was changed: {0}")]
-    Plan(#[from] PlanError),
-    /// No engine.
-    #[error("nothing was changed: {0}")]
-    Engine(#[from] EngineError),
-    /// A check said no.
-    #[error("nothing was changed: {0}")]
-    Check(#[from] CheckError),
-    /// No compose tool.
-    #[error("nothing was changed: {0}")]
-    Compose(#[from] ComposeError),
-    /// The disk could not be looked at, or the state not be kept.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The files could not be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// Some actions failed; the files are new.
-    #[error("the files are written, but {}", .0.join("; "))]
-    Actions(Vec<String>),
-    /// The thread for disk work is gone.
-    #[error("the disk work was broken off: {0}")]
-    Broken(#[from] tokio::task::JoinError),
 }
 
 /// Times of the steps, in milliseconds.

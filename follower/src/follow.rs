@@ -1,8 +1,9 @@
 //! Follows the leader: long-polls, hears notifications, tries again what
 //! failed, and never stops because the leader is away.
 
-use crate::apply::{Applier, ApplyError, Ended, Order};
+use crate::apply::{Applier, Order};
 use crate::board::Board;
+use crate::ended::{ApplyError, Ended};
 use crate::plan::Wanted;
 use crate::pull::{Leader, PullError, Pulled, WAIT};
 use crate::queue::{Queue, new_id};

@@ -12,6 +12,7 @@ pub mod compose;
 pub mod config;
 pub mod disk;
 pub mod docker;
+pub mod ended;
 pub mod error;
 pub mod follow;
 pub mod http;

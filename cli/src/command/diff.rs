@@ -1,7 +1,7 @@
 //! `lockstep diff`: what differs between two revisions.
 
 use super::lookback::{line, look};
-use super::show::Paint;
+use super::show::{Paint, alike, title};
 use super::{print, print_json, say};
 use crate::exit::{Done, Failed};
 use lockstep_leader::difference::MachineChange;
@@ -53,16 +53,9 @@ pub(super) fn sources(changes: &[SourceChange], paint: Paint) -> String {
 /// Every changed file with its diff, machines with the very same change together.
 pub(super) fn machines(changes: &[MachineChange], paint: Paint) -> String {
     let mut out = String::new();
-    let mut shown: Vec<&MachineChange> = Vec::new();
-    for change in changes {
-        if shown.iter().any(|other| other.files == change.files) {
-            continue;
-        }
-        shown.push(change);
-        let same = changes.iter().filter(|other| other.files == change.files).map(|other| other.machine.as_str());
-        let title = format!("{} ({})", same.collect::<Vec<_>>().join(", "), change.role);
-        out += &format!("{}\n", paint.wrap("1", &title));
-        for file in &change.files {
+    for same in alike(changes) {
+        out += &title(&same, paint);
+        for file in &same[0].files {
             out += &block(file.path.as_str(), &format!("{:?}", file.change), &file.diff, paint);
         }
     }

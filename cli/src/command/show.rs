@@ -33,16 +33,9 @@ impl Paint {
 /// Every change, machines with the very same change together.
 pub(super) fn changes(changes: &[MachineChange], paint: Paint) -> String {
     let mut out = String::new();
-    let mut shown: Vec<&MachineChange> = Vec::new();
-    for change in changes {
-        if shown.iter().any(|other| other.files == change.files) {
-            continue;
-        }
-        shown.push(change);
-        let same: Vec<&str> =
-            changes.iter().filter(|other| other.files == change.files).map(|other| other.machine.as_str()).collect();
-        out.push_str(&paint.wrap("1", &format!("{} ({})", same.join(", "), change.role)));
-        out.push('\n');
+    for same in alike(changes) {
+        let change = same[0];
+        out.push_str(&title(&same, paint));
         // A new machine's whole tree would bury the rest: its names are enough.
         let many = change.files.len() > 5 && change.files.iter().all(|file| file.change == Change::Added);
         for file in &change.files {
@@ -58,9 +51,27 @@ pub(super) fn changes(changes: &[MachineChange], paint: Paint) -> String {
                 }
             }
         }
-        out.push_str(&foreseen(changes.iter().filter(|other| other.files == change.files), paint));
+        out.push_str(&foreseen(same.into_iter(), paint));
     }
     out
+}
+
+/// Machines whose files change in the very same way, together; no group is empty.
+pub(super) fn alike(changes: &[MachineChange]) -> Vec<Vec<&MachineChange>> {
+    let mut groups: Vec<Vec<&MachineChange>> = Vec::new();
+    for change in changes {
+        match groups.iter_mut().find(|group| group[0].files == change.files) {
+            Some(group) => group.push(change),
+            None => groups.push(vec![change]),
+        }
+    }
+    groups
+}
+
+/// The line over a group.
+pub(super) fn title(same: &[&MachineChange], paint: Paint) -> String {
+    let names: Vec<&str> = same.iter().map(|change| change.machine.as_str()).collect();
+    format!("{}\n", paint.wrap("1", &format!("{} ({})", names.join(", "), same[0].role)))
 }
 
 /// Says why a plan tells nothing of containers: one that was made from the files alone.

@@ -3,10 +3,15 @@
 //! Pure. After each edit the new text is read again: unless it says what the
 //! old one said with exactly that one change, the edit is refused.
 
+mod lines;
+mod tree;
+
 use crate::fault::Fault;
-use crate::yaml::layout::{Entry, Part, Shape, layout, line_end, line_start, past_break};
+use crate::yaml::layout::{Entry, Part, Shape, layout, line_end, line_start};
 use crate::yaml::spell::{self, Spelling};
 use crate::yaml::{self, Key, Kind, Node};
+use lines::{column, header, splice, with_in_flow, without, without_in_flow};
+use tree::{changed, put_entry, refer};
 
 /// A text being edited.
 #[derive(Debug, Clone)]
@@ -454,19 +459,6 @@ impl Draft {
     }
 }
 
-/// The tree with the node at a path changed.
-fn changed(mut root: Node, path: &[&str], change: &mut dyn FnMut(&mut Node, bool), flow: bool) -> Node {
-    let mut node = &mut root;
-    for key in path {
-        let Kind::Map(entries) = &mut node.kind else { return root };
-        let Some(at) = entries.iter().position(|(known, _)| known.text == *key) else { return root };
-        let Kind::Map(entries) = &mut node.kind else { return root };
-        node = &mut entries[at].1;
-    }
-    change(node, flow);
-    root
-}
-
 /// Where values stand that aren't mappings.
 fn values(part: &Part, spans: &mut Vec<std::ops::Range<usize>>) {
     if part.entries.is_empty() {
@@ -475,106 +467,6 @@ fn values(part: &Part, spans: &mut Vec<std::ops::Range<usize>>) {
     for entry in &part.entries {
         values(&entry.value, spans);
     }
-}
-
-/// The same replacement in the tree.
-fn refer(node: &mut Node, old: &str, new: &str) {
-    match &mut node.kind {
-        Kind::Scalar { text, .. } => {
-            let mut out = String::new();
-            let mut rest = text.as_str();
-            while let Some(found) = rest.find(old) {
-                out.push_str(&rest[..found]);
-                out.push_str(if rest[..found].ends_with('$') { old } else { new });
-                rest = &rest[found + old.len()..];
-            }
-            out.push_str(rest);
-            *text = out;
-        }
-        Kind::List(items) => items.iter_mut().for_each(|item| refer(item, old, new)),
-        Kind::Map(entries) => entries.iter_mut().for_each(|(_, value)| refer(value, old, new)),
-    }
-}
-
-fn put_entry(node: &mut Node, name: &str, value: &Node) {
-    if !matches!(node.kind, Kind::Map(_)) {
-        node.kind = Kind::Map(Vec::new());
-    }
-    let Kind::Map(entries) = &mut node.kind else { return };
-    match entries.iter_mut().find(|(key, _)| key.text == name) {
-        Some((_, old)) => *old = value.clone(),
-        None => entries.push((Key { text: name.to_owned(), at: value.at }, value.clone())),
-    }
-}
-
-fn splice(text: &str, from: usize, to: usize, new: &str) -> String {
-    [&text[..from], new, &text[to..]].concat()
-}
-
-/// The column at which a byte stands, from 0, in characters.
-fn column(text: &str, at: usize) -> usize {
-    text[line_start(text, at)..at].trim_start_matches('\u{feff}').chars().count()
-}
-
-/// Past the `|` or `>` of a block scalar, its indicators included.
-fn header(text: &str, colon: usize) -> Option<usize> {
-    let mut at = colon;
-    for word in text[colon..].split_inclusive(char::is_whitespace) {
-        if word.starts_with(['|', '>']) {
-            return Some(at + word.trim_end().len());
-        }
-        if !word.trim().is_empty() && !word.starts_with(['&', '!']) {
-            return None;
-        }
-        at += word.len();
-    }
-    None
-}
-
-/// The text without an entry's lines; and, should that change a text with kept
-/// line breaks (`|+`) before it, without the blank lines after it too.
-fn without(text: &str, entry: &Entry) -> Vec<String> {
-    let mut from = line_start(text, entry.key.start);
-    if text[from..].starts_with('\u{feff}') {
-        from += '\u{feff}'.len_utf8();
-    }
-    let stop = line_end(text, entry.value.end.max(entry.key.end).max(entry.colon.unwrap_or(0)));
-    let to = past_break(text, stop);
-    let mut blank = to;
-    while blank < text.len() && text[blank..line_end(text, blank)].trim().is_empty() {
-        blank = past_break(text, line_end(text, blank));
-    }
-    let mut ways = vec![splice(text, from, to, ""), splice(text, from, blank, "")];
-    if to == stop {
-        // The last line has no line break: neither has the one before it from now on.
-        let before = text[..from].strip_suffix("\r\n").or_else(|| text[..from].strip_suffix(['\n', '\r']));
-        ways.insert(0, before.unwrap_or(&text[..from]).to_owned());
-    }
-    ways
-}
-
-fn without_in_flow(text: &str, parent: &Part, entry: &Entry) -> String {
-    let at = parent.entries.iter().position(|other| other.key.start == entry.key.start).unwrap_or(0);
-    let end = |entry: &Entry| entry.value.end.max(entry.key.end).max(entry.colon.unwrap_or(0));
-    if let Some(next) = parent.entries.get(at + 1) {
-        return splice(text, entry.key.start, next.key.start, "");
-    }
-    if let Some(before) = at.checked_sub(1).and_then(|before| parent.entries.get(before)) {
-        return splice(text, end(before), end(entry), "");
-    }
-    let rest = &text[end(entry)..parent.end];
-    let comma = if rest.trim_start().starts_with(',') { rest.find(',').map_or(0, |at| at + 1) } else { 0 };
-    splice(text, entry.key.start, end(entry) + comma, "")
-}
-
-fn with_in_flow(text: &str, parent: &Part, name: &str, value: &Node) -> Option<String> {
-    let new = format!("{}: {}", spell::flow(&Node::text_of(name))?, spell::flow(value)?);
-    let Some(last) = parent.entries.last() else {
-        // `{}` of a section is where lines would stand: it stays a flow mapping all the same.
-        return Some(splice(text, parent.end - 1, parent.end - 1, &new));
-    };
-    let at = last.value.end.max(last.key.end).max(last.colon.unwrap_or(0));
-    Some(splice(text, at, at, &format!(", {new}")))
 }
 
 #[cfg(test)]

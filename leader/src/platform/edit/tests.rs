@@ -1,4 +1,5 @@
 use super::*;
+use crate::yaml::layout::past_break;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
