@@ -46,6 +46,100 @@ pub struct Status {
     pub data_folder: Option<String>,
     /// When the leader last answered, Unix seconds; `None` before the first time.
     pub leader_seen: Option<i64>,
+    /// The bundle that failed here last and was taken back, for as long as it
+    /// is the one that the leader offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedBundle>,
+    /// Files that are not as they were written, by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<Drift>,
+}
+
+/// A bundle that was applied, failed, and was answered by an undo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailedBundle {
+    /// The revision it came with.
+    pub revision: u64,
+    /// Its digest: the follower doesn't try it again by itself.
+    pub digest: Sha256,
+    /// When it failed, Unix seconds.
+    pub since: i64,
+    /// What failed: each service with its container's exit code and last words.
+    pub why: String,
+    /// How the undo ended.
+    pub undo: Undo,
+    /// What a person has to do, where the undo failed too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// How an undo ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Undo {
+    /// The last good bundle is back, acted on and proven.
+    Done,
+    /// It failed too: the machine waits for a person, and nothing is restarted by itself.
+    Failed,
+    /// There is no last good bundle: this was the machine's first.
+    Nothing,
+}
+
+/// A file that somebody else changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Drift {
+    /// The file.
+    pub path: SafePath,
+    /// What is different: `changed`, `removed`, `mode`, `owner`, `replaced by a folder`, ...
+    pub what: String,
+    /// When it was first seen, Unix seconds.
+    pub since: i64,
+    /// Whether it was, or is about to be, written again; otherwise it is left as it is.
+    pub repaired: bool,
+    /// What differs, line by line, without any secret; empty where that can't be shown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub diff: String,
+}
+
+/// `POST /lease`, follower to leader, held for up to a minute: may this
+/// machine restart containers now? Asked after the checks and before anything
+/// is changed, when an apply will restart, recreate or create containers, and
+/// the leader's bundles say `"restarts": "leased"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeaseRequest {
+    /// The apply that asks; it holds the lease until its end is reported.
+    pub apply: String,
+    /// The revision it applies.
+    pub revision: u64,
+    /// Its digest.
+    pub digest: Sha256,
+    /// The services it will restart.
+    pub services: Vec<String>,
+}
+
+/// The answer to a [`LeaseRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Lease {
+    /// Whether it may.
+    pub verdict: Verdict,
+    /// Why not, for people: `core-2 restarts first`, `stopped: core-1 failed`, ...
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// For how many seconds the lease holds, or after how many to ask again.
+    #[serde(default)]
+    pub seconds: u64,
+}
+
+/// What a [`Lease`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Act now.
+    Granted,
+    /// Ask again: others come first.
+    Wait,
+    /// Don't: this bundle's rollout was stopped; drop the apply, nothing is changed.
+    Stopped,
 }
 
 /// What a follower is doing.
