@@ -14,6 +14,7 @@ mod files;
 mod harness;
 mod independent;
 mod migrations;
+mod package;
 mod platform_file;
 mod revisions;
 mod scripts;

@@ -219,6 +219,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         root: Root,
     },
+    /// Write the manual pages, one for each command
+    Man {
+        /// The folder for them
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Print the completions of a shell
     Completions {
         /// The shell

@@ -11,6 +11,7 @@ mod follower;
 mod history;
 mod leader;
 mod lookback;
+mod man;
 pub(crate) mod migrate;
 mod notify;
 mod plan;
@@ -57,6 +58,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Backup { .. }
         | Command::Restore { .. }
         | Command::Secrets { secrets: Secrets::Lock | Secrets::Unlock, .. }
+        | Command::Man { .. }
         | Command::Completions { .. } => remote::refuse()?,
         _ => {}
     }
@@ -86,6 +88,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
+        Command::Man { out } => man::run(&out),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());
