@@ -102,6 +102,7 @@ pub(crate) fn diff(path: &dyn std::fmt::Display, old: Option<&File>, new: Option
             ("mode", old.mode.to_string(), new.mode.to_string()),
             ("owner", shown(old.owner), shown(new.owner)),
             ("on_change", shown(old.on_change.as_ref()), shown(new.on_change.as_ref())),
+            ("drift", shown(old.on_drift), shown(new.on_drift)),
         ] {
             if before != after {
                 out.push_str(&format!("{what}: {before} -> {after}\n"));

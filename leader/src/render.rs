@@ -94,6 +94,7 @@ pub fn bundle(
             services: file.rule.services.clone(),
             containers: file.rule.containers.clone(),
             check: file.rule.check.clone(),
+            on_drift: file.rule.on_drift,
         });
     }
     if !faults.is_empty() {

@@ -4,7 +4,7 @@ use crate::digest::BadDigest;
 use crate::on_change::BadOnChange;
 use crate::path::BadPath;
 use crate::permissions::{BadMode, BadOwner};
-use crate::{Mode, Name, OnChange, Owner, SafePath, Sha256, canonical};
+use crate::{Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256, canonical};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -54,6 +54,8 @@ pub struct File {
     pub containers: Vec<String>,
     /// A command that must succeed on the staged file: program and arguments; empty: none.
     pub check: Vec<String>,
+    /// What happens when somebody else changes it, where the role says so.
+    pub on_drift: Option<OnDrift>,
 }
 
 impl File {
@@ -70,6 +72,7 @@ impl File {
             services: Vec::new(),
             containers: Vec::new(),
             check: Vec::new(),
+            on_drift: None,
         }
     }
 }
@@ -151,6 +154,8 @@ struct WireFile<'a> {
     containers: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     check: Vec<String>,
+    #[serde(default, rename = "drift", skip_serializing_if = "Option::is_none")]
+    on_drift: Option<OnDrift>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,7 +195,7 @@ impl Bundle {
             machine: self.machine.clone(),
             revision,
             digest: self.digest,
-            digest_form: Some(Cow::Borrowed(canonical::FORM)),
+            digest_form: Some(Cow::Borrowed(canonical::form(&self.files))),
             compose: self.compose.clone(),
             files: self.files.iter().map(|file| WireFile::of(file, left_out(file))).collect(),
         };
@@ -204,7 +209,7 @@ impl Bundle {
 
     /// Reads and checks what a leader sent: the bundle and its revision.
     ///
-    /// The digest is recomputed when the leader names the canonical form this
+    /// The digest is recomputed when the leader names a canonical form this
     /// version knows; otherwise it is an opaque identity, as an `ETag` is.
     pub fn from_json(json: &[u8]) -> Result<(Self, u64), BadBundle> {
         Self::read(json, None)
@@ -219,7 +224,8 @@ impl Bundle {
         let wire: Wire<'_> = serde_json::from_slice(json)?;
         let files = wire.files.into_iter().map(|file| file.read(base)).collect::<Result<_, _>>()?;
         let mut bundle = Self::new(wire.role, wire.machine, wire.compose, files)?;
-        if wire.digest_form.as_deref() == Some(canonical::FORM) && bundle.digest != wire.digest {
+        let known = |form| matches!(form, canonical::FORM | canonical::FORM_2);
+        if wire.digest_form.as_deref().is_some_and(known) && bundle.digest != wire.digest {
             return Err(BadBundle::BundleDigest);
         }
         bundle.digest = wire.digest;
@@ -277,6 +283,7 @@ impl<'a> WireFile<'a> {
             services: file.services.clone(),
             containers: file.containers.clone(),
             check: file.check.clone(),
+            on_drift: file.on_drift,
             content,
             content_base64,
         }
@@ -312,6 +319,7 @@ impl<'a> WireFile<'a> {
             services: self.services,
             containers: self.containers,
             check: self.check,
+            on_drift: self.on_drift,
         })
     }
 }
@@ -366,6 +374,25 @@ mod tests {
         let sha = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
         let form = format!("18:lockstep-bundle-v1,0:,5:a.txt,4:0644,0:,64:{sha},0:,1:0,1:0,1:0,");
         assert_eq!(bundle.digest, Sha256::of(form.as_bytes()));
+    }
+
+    #[test]
+    fn only_a_bundle_that_says_more_has_the_second_form() {
+        let mut left = file("a.txt", b"hello\n");
+        left.on_drift = Some(OnDrift::Report);
+        let bundle = bundle(vec![left, file("b.txt", b"")]).unwrap();
+        // docs/protocol.md, "The digest", shows the first of these two files.
+        let (one, two) = (Sha256::of(b"hello\n"), Sha256::of(b""));
+        let form = format!(
+            "18:lockstep-bundle-v2,0:,5:a.txt,4:0644,0:,64:{one},0:,1:0,1:0,1:0,1:1,12:drift:report,\
+             5:b.txt,4:0644,0:,64:{two},0:,1:0,1:0,1:0,1:0,"
+        );
+        assert_eq!(bundle.digest, Sha256::of(form.as_bytes()));
+        let json = String::from_utf8(bundle.to_json(7)).unwrap();
+        assert!(json.contains(r#""drift":"report""#) && json.contains("lockstep-bundle-v2"), "{json}");
+        assert_eq!(Bundle::from_json(json.as_bytes()).unwrap(), (bundle, 7));
+        let changed = json.replace("report", "repair");
+        assert!(matches!(Bundle::from_json(changed.as_bytes()), Err(BadBundle::BundleDigest)));
     }
 
     #[test]

@@ -4,13 +4,27 @@
 use crate::{File, SafePath, Sha256};
 use std::fmt::{Display, Write as _};
 
-/// The name of this form, carried in a bundle as `digest_form`.
+/// The name of the form, carried in a bundle as `digest_form`.
 pub const FORM: &str = "lockstep-bundle-v1";
+/// The form of a bundle in which a file says something that [`FORM`] has no room
+/// for: whoever doesn't use that has the same digest as ever.
+pub const FORM_2: &str = "lockstep-bundle-v2";
+
+/// The form that the digest of these files is over.
+pub fn form(files: &[File]) -> &'static str {
+    if files.iter().all(|file| further(file).is_empty()) { FORM } else { FORM_2 }
+}
+
+/// What a file says beyond [`FORM`], each `key:value`, sorted.
+fn further(file: &File) -> Vec<String> {
+    file.on_drift.iter().map(|on_drift| format!("drift:{on_drift}")).collect()
+}
 
 /// The digest of a bundle with these files, sorted by path.
 pub fn digest(compose: Option<&SafePath>, files: &[File]) -> Sha256 {
     let mut form = Form(String::with_capacity(64 + files.len() * 160));
-    form.field(FORM);
+    let name = self::form(files);
+    form.field(name);
     form.optional(compose);
     for file in files {
         form.field(&file.path);
@@ -21,6 +35,9 @@ pub fn digest(compose: Option<&SafePath>, files: &[File]) -> Sha256 {
         form.list(&file.services);
         form.list(&file.containers);
         form.list(&file.check);
+        if name == FORM_2 {
+            form.list(&further(file));
+        }
     }
     Sha256::of(form.0.as_bytes())
 }

@@ -5,7 +5,7 @@
 
 use super::Store;
 use super::error::StoreError;
-use lockstep_shared::{Bundle, File, Mode, OnChange, Owner, SafePath, Sha256};
+use lockstep_shared::{Bundle, File, Mode, OnChange, OnDrift, Owner, SafePath, Sha256};
 use rusqlite::{OptionalExtension as _, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,8 @@ pub(super) struct FileEntry {
     pub(super) containers: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) check: Vec<String>,
+    #[serde(default, rename = "drift", skip_serializing_if = "Option::is_none")]
+    pub(super) on_drift: Option<OnDrift>,
 }
 
 impl Entry for SourceEntry {
@@ -83,6 +85,7 @@ impl FileEntry {
             services: file.services.clone(),
             containers: file.containers.clone(),
             check: file.check.clone(),
+            on_drift: file.on_drift,
         };
         bundle.files.iter().map(entry).collect()
     }
@@ -99,6 +102,7 @@ impl FileEntry {
             services: self.services,
             containers: self.containers,
             check: self.check,
+            on_drift: self.on_drift,
         }
     }
 }

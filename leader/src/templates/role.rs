@@ -3,7 +3,7 @@
 use crate::fault::{Fault, nearest};
 use crate::yaml::{self, Kind, Node};
 use globset::{GlobBuilder, GlobMatcher};
-use lockstep_shared::{Mode, OnChange, Owner, SafePath};
+use lockstep_shared::{Mode, OnChange, OnDrift, Owner, SafePath};
 
 /// What is said of a file. Where several globs match, the later one wins, key by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Rule {
     pub containers: Vec<String>,
     /// A command that must succeed on the staged file.
     pub check: Vec<String>,
+    /// What happens when somebody else changes it on the machine.
+    pub on_drift: Option<OnDrift>,
 }
 
 /// A role's `role.yml`.
@@ -86,12 +88,13 @@ impl Manifest {
             list(&mut rule.services, &more.services);
             list(&mut rule.containers, &more.containers);
             list(&mut rule.check, &more.check);
+            rule.on_drift = more.on_drift.or(rule.on_drift);
         }
         rule
     }
 }
 
-const KEYS: [&str; 6] = ["mode", "owner", "on_change", "services", "containers", "check"];
+const KEYS: [&str; 7] = ["mode", "owner", "on_change", "services", "containers", "check", "drift"];
 
 fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> Rule {
     let mut rule = Rule::default();
@@ -109,6 +112,9 @@ fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> Rule {
             "services" => words(value).map(|words| rule.services = words),
             "containers" => words(value).map(|words| rule.containers = words),
             "check" => words(value).map(|words| rule.check = words),
+            "drift" => {
+                OnDrift::try_from(&*text).map(|policy| rule.on_drift = Some(policy)).map_err(|bad| bad.to_string())
+            }
             other => {
                 let near = nearest(other, KEYS);
                 faults.push(Fault::new(file, format!("unknown key {other}{near}")).at(key.at));
@@ -160,19 +166,21 @@ mod tests {
     #[test]
     fn later_globs_win_key_by_key() {
         let (manifest, faults) = read(
-            "files:\n  '**': {mode: '0640', on_change: restart}\n  nginx/conf/*.conf: {on_change: 'signal:HUP'}\n  a/b: {on_change: 'exec:[nginx, -s, reload]', owner: '0:101'}\n",
+            "files:\n  '**': {mode: '0640', on_change: restart}\n  nginx/conf/*.conf: {on_change: 'signal:HUP'}\n  a/b: {on_change: 'exec:[nginx, -s, reload]', owner: '0:101', drift: report}\n",
         );
         assert!(faults.is_empty(), "{faults:?}");
         let rule = |path: &str| manifest.rule(&SafePath::new(path).unwrap());
         assert_eq!(rule("nginx/conf/x.conf").on_change, Some(OnChange::Signal("HUP".into())));
         assert_eq!(rule("nginx/conf/x.conf").mode.unwrap().to_string(), "0640");
         assert_eq!(rule("nginx/conf/secret/x.conf").on_change, Some(OnChange::Restart));
+        assert_eq!((rule("a/b").on_drift, rule("a/c").on_drift), (Some(OnDrift::Report), None));
         assert_eq!(rule("a/b").on_change.unwrap().to_string(), r#"exec:["nginx","-s","reload"]"#);
     }
 
     #[test]
     fn mistakes_are_placed() {
-        let (_, faults) = read("file:\n  a: {}\nfiles:\n  a: {mod: '0644', mode: 644, on_change: reload}\n");
+        let (_, faults) =
+            read("file:\n  a: {}\nfiles:\n  a: {mod: '0644', mode: 644, on_change: reload, drift: ignore}\n");
         insta::assert_snapshot!(faults.join("\n"));
     }
 }

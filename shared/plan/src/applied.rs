@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::snapshot::{Entry, Snapshot};
 use lockstep_shared::api::Running;
-use lockstep_shared::{Bundle, File, Mode, Name, OnChange, Owner, SafePath, Sha256};
+use lockstep_shared::{Bundle, File, Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -60,6 +60,9 @@ pub struct Known {
     /// The containers it concerned, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub containers: Vec<String>,
+    /// What happens when somebody else changes it, where the role says so.
+    #[serde(default, rename = "drift", skip_serializing_if = "Option::is_none")]
+    pub on_drift: Option<OnDrift>,
 }
 
 /// An action that is still to be done.
@@ -81,6 +84,7 @@ impl From<&File> for Known {
             on_change: file.on_change.clone(),
             services: file.services.clone(),
             containers: file.containers.clone(),
+            on_drift: file.on_drift,
         }
     }
 }
