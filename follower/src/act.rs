@@ -56,6 +56,41 @@ enum Failure {
     NoComposeFile(Verb),
 }
 
+impl Failure {
+    /// What it says of the bundle that was acted for.
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Engine(error) | Self::Unproven(Unproven::Engine(error)) if error.is_absence() => Blame::Nobody,
+            Self::Dependency(_) | Self::Gone(_) => Blame::Nobody,
+            Self::Compose(_) | Self::NoComposeFile(_) => Blame::Compose,
+            Self::Together(failure) => failure.blame(),
+            Self::Engine(_) | Self::Unproven(_) => Blame::Container,
+        }
+    }
+}
+
+/// What the failures of an apply say of its bundle, the mildest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blame {
+    /// Nothing: the engine didn't answer, or somebody else was at work.
+    Nobody,
+    /// Compose could not do its part: there may be no container to blame.
+    Compose,
+    /// A container doesn't run with it.
+    Container,
+}
+
+/// How acting went.
+#[derive(Debug)]
+pub struct Acted {
+    /// How each action ended, in the order of the actions.
+    pub results: Vec<api::Action>,
+    /// Whether each was begun, in the same order; otherwise what it needs failed before.
+    pub begun: Vec<bool>,
+    /// The worst of what failed; `None` if nothing did.
+    pub blame: Option<Blame>,
+}
+
 /// How an action ended: seen how, or failed why.
 type Ended = Result<String, Failure>;
 
@@ -77,8 +112,10 @@ pub fn pending(actions: &[Action]) -> Vec<api::Action> {
 
 impl Stage<'_> {
     /// Does all actions; how each ended, in their order. `progress` hears after every wave.
-    pub async fn act(&self, actions: &[Action], mut progress: impl FnMut(&[api::Action])) -> Vec<api::Action> {
+    pub async fn act(&self, actions: &[Action], mut progress: impl FnMut(&[api::Action])) -> Acted {
         let mut results = pending(actions);
+        let mut begun = vec![true; actions.len()];
+        let mut blame = None;
         let mut failed: BTreeSet<&str> = BTreeSet::new();
         for wave in waves(actions) {
             let (held, free): (Vec<usize>, Vec<usize>) = wave
@@ -102,6 +139,8 @@ impl Stage<'_> {
                 match ended {
                     Ok(detail) => (result.outcome, result.detail) = (Outcome::Proven, detail),
                     Err(failure) => {
+                        begun[index] = !matches!(failure, Failure::Dependency(_));
+                        blame = blame.max(Some(failure.blame()));
                         failed.insert(&actions[index].service);
                         (result.outcome, result.detail) = (Outcome::Failed, failure.to_string());
                     }
@@ -109,7 +148,7 @@ impl Stage<'_> {
             }
             progress(&results);
         }
-        results
+        Acted { results, begun, blame }
     }
 
     /// One action on one container.

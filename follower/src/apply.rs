@@ -1,25 +1,21 @@
 //! One apply, from pull to proof. A single task owns this, so that no two
-//! applies ever overlap; what survives a failure is in [`Applied::owed`] and
-//! in [`Applier::unfinished`].
+//! applies ever overlap; what survives a failure is in [`Applied`] and in
+//! [`Applier::unfinished`].
 
-use crate::act::{Stage, pending};
-use crate::action::Action;
+use crate::act::{Acted, Blame, Stage, pending};
+use crate::action::{Action, Verb};
 use crate::applied::{Applied, Owed};
 use crate::board::Board;
-use crate::check;
 use crate::compose::Compose;
 use crate::container::Container;
 use crate::docker::Engine;
 use crate::ended::{ApplyError, Ended};
-use crate::journal::Record;
-use crate::plan::{Inputs, Plan, Wanted, plan};
-use crate::pull::{Leader, PullError, Pulled};
-use crate::store::{Store, StoreError, WriteError};
-use crate::write::Contents;
-use futures_util::future::join;
+use crate::plan::Wanted;
+use crate::pull::{Leader, PullError};
+use crate::store::{Store, StoreError};
 use lockstep_edge::clock;
-use lockstep_shared::Bundle;
 use lockstep_shared::api::{self, Apply, Outcome, Running};
+use lockstep_shared::{Bundle, SafePath, Sha256};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,15 +34,22 @@ pub struct Docker {
 
 /// Applies bundles, one at a time.
 pub struct Applier {
-    leader: Arc<Leader>,
-    docker: Option<Docker>,
+    pub(crate) leader: Arc<Leader>,
+    pub(crate) docker: Option<Docker>,
     store: Arc<Mutex<Store>>,
-    board: Arc<Board>,
+    pub(crate) board: Arc<Board>,
     /// Where files are staged for their checks.
-    staging: PathBuf,
-    applied: Option<Applied>,
+    pub(crate) staging: PathBuf,
+    pub(crate) applied: Option<Applied>,
+    /// The bundle that is proven to run, until a checkpoint has kept it.
+    pub(crate) good: Option<Arc<Bundle>>,
     /// What an apply had to do that failed before it changed anything.
-    unfinished: Option<Wanted>,
+    unfinished: Option<Unfinished>,
+}
+
+struct Unfinished {
+    wanted: Wanted,
+    insists: bool,
 }
 
 /// What an apply is about.
@@ -59,16 +62,29 @@ pub struct Order {
     pub given: Option<(Arc<Bundle>, u64)>,
     /// Whether somebody was told its name, and waits for its end even if nothing has to be done.
     pub promised: bool,
+    /// Whether a bundle that failed here before is tried once more.
+    pub insists: bool,
+}
+
+impl Order {
+    /// An apply of its own accord, that nobody waits for.
+    pub fn of_its_own(wanted: Wanted, given: Option<(Arc<Bundle>, u64)>) -> Self {
+        Self { id: crate::queue::new_id(), wanted, given, promised: false, insists: false }
+    }
 }
 
 /// Times of the steps, in milliseconds.
-struct Lap<'a> {
+pub(crate) struct Lap<'a> {
     took: &'a mut Vec<(String, f64)>,
     last: Instant,
 }
 
-impl Lap<'_> {
-    fn end(&mut self, step: &str) {
+impl<'a> Lap<'a> {
+    pub(crate) fn new(took: &'a mut Vec<(String, f64)>) -> Self {
+        Self { took, last: Instant::now() }
+    }
+
+    pub(crate) fn end(&mut self, step: &str) {
         let now = Instant::now();
         let took = (now - self.last).as_secs_f64() * 1000.0;
         self.took.push((step.to_owned(), (took * 1000.0).round() / 1000.0));
@@ -86,7 +102,8 @@ impl Applier {
         staging: PathBuf,
         applied: Option<Applied>,
     ) -> Self {
-        Self { leader, docker, store: Arc::new(Mutex::new(store)), board, staging, applied, unfinished: None }
+        let store = Arc::new(Mutex::new(store));
+        Self { leader, docker, store, board, staging, applied, good: None, unfinished: None }
     }
 
     /// What is on the disk.
@@ -94,19 +111,28 @@ impl Applier {
         self.applied.as_ref()
     }
 
-    /// Whether something is to be tried again.
-    pub fn is_unfinished(&self) -> bool {
-        self.unfinished.is_some() || self.applied.as_ref().is_some_and(Applied::owes)
+    /// The bundle that failed here and is not tried again by itself.
+    pub fn gave_up(&self) -> Option<Sha256> {
+        self.applied.as_ref()?.failed.as_ref().map(|failed| failed.digest)
     }
 
-    /// What is to be tried again.
-    pub fn take_unfinished(&mut self) -> Wanted {
-        self.unfinished.take().unwrap_or_else(Wanted::retry)
+    /// Whether something is to be tried again by itself.
+    pub fn is_unfinished(&self) -> bool {
+        let owes = |applied: &Applied| applied.undoes() || (applied.owes() && !applied.is_stopped());
+        self.unfinished.is_some() || self.applied.as_ref().is_some_and(owes)
+    }
+
+    /// Whether it waits for a person, and nothing may be done by itself meanwhile.
+    pub fn is_stopped(&self) -> bool {
+        self.applied.as_ref().is_some_and(Applied::is_stopped)
     }
 
     /// One apply, with all that others hear of it.
     pub async fn apply(&mut self, order: Order) -> Ended {
-        let Order { id, wanted, given, promised } = order;
+        let Order { id, wanted, given, promised, insists } = order;
+        if !promised && given.is_none() && self.applied.as_ref().is_some_and(Applied::undoes) {
+            return self.finish_undo(id).await;
+        }
         let mut apply = new_apply(id);
         if let Some((bundle, revision)) = &given {
             (apply.revision, apply.digest) = (*revision, Some(bundle.digest));
@@ -114,15 +140,14 @@ impl Applier {
         if promised || given.is_some() {
             self.board.applying(&apply);
         }
-        let wanted = match self.unfinished.take() {
-            Some(before) => before.and(wanted),
-            None => wanted,
+        let (wanted, insists) = match self.unfinished.take() {
+            Some(before) => (before.wanted.and(wanted), before.insists || insists),
+            None => (wanted, insists),
         };
         let mut took = Vec::new();
-        let mut lap = Lap { took: &mut took, last: Instant::now() };
-        let tried = self.attempt(&mut apply, &mut lap, &wanted, given).await;
+        let mut lap = Lap::new(&mut took);
+        let tried = self.attempt(&mut apply, &mut lap, &wanted, given, insists).await;
         apply.took_ms = took;
-        let running = self.running();
         match tried {
             Ok(false) if !promised => Ended::Nothing,
             Ok(_) => {
@@ -131,105 +156,168 @@ impl Applier {
                 }
                 let services = apply.actions.iter().map(|action| action.service.clone()).collect();
                 let revision = apply.revision;
-                self.board.ended(apply, running);
+                self.ended(apply);
                 Ended::Proven { services, revision }
             }
             Err(error) => {
-                if !matches!(error, ApplyError::Actions(_)) {
-                    self.unfinished = Some(wanted);
+                if !error.is_settled() {
+                    self.unfinished = Some(Unfinished { wanted, insists });
                 }
                 // A leader that is away is no failure of what runs, unless somebody waits for this very apply.
                 let absence = matches!(&error, ApplyError::Pull(error) if error.is_absence());
                 if promised || !absence {
                     apply.error = Some(error.to_string());
-                    self.board.ended(apply, running);
+                    self.ended(apply);
                 }
                 Ended::Failed(error)
             }
         }
     }
 
-    /// Whether anything was done.
-    async fn attempt(
+    /// Shows how an apply ended.
+    pub(crate) fn ended(&self, apply: Apply) {
+        let applied = self.applied.as_ref();
+        self.board.ended(
+            apply,
+            applied.and_then(|applied| applied.running.clone()),
+            applied.and_then(|applied| applied.failed.clone()),
+        );
+    }
+
+    /// Acts on containers, and has each proven.
+    pub(crate) async fn act(
+        &self,
+        actions: &[Action],
+        changed: &[SafePath],
+        containers: &[Container],
+        apply: &mut Apply,
+    ) -> Acted {
+        let (Some(docker), Some(applied)) = (&self.docker, &self.applied) else {
+            return Acted { results: pending(actions), begun: vec![false; actions.len()], blame: None };
+        };
+        if actions.is_empty() {
+            return Acted { results: Vec::new(), begun: Vec::new(), blame: None };
+        }
+        let data_folder = self.data_folder();
+        let stage = Stage {
+            engine: &docker.engine,
+            compose: &docker.compose,
+            settle: docker.settle,
+            data_folder: &data_folder,
+            applied,
+            changed,
+            containers,
+        };
+        // What is shown already stays: an undo follows what it undoes.
+        let shown = std::mem::take(&mut apply.actions);
+        let progress = |results: &[api::Action]| {
+            apply.actions = shown.iter().chain(results).cloned().collect();
+            self.board.applying(apply);
+        };
+        let acted = stage.act(actions, progress).await;
+        apply.actions = shown.into_iter().chain(acted.results.iter().cloned()).collect();
+        acted
+    }
+
+    fn data_folder(&self) -> PathBuf {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).data_path()
+    }
+
+    /// Does what is owed without the leader: after a crash its restarts must not wait for it.
+    pub async fn act_on_owed(&mut self, id: String) -> Option<Ended> {
+        let applied = self.applied.as_ref()?;
+        if applied.undoes() {
+            return Some(self.finish_undo(id).await);
+        }
+        if !applied.owes() || applied.is_stopped() {
+            return None;
+        }
+        let docker = self.docker.as_ref()?;
+        let (due, later): (Vec<Owed>, Vec<Owed>) = applied.owed.iter().cloned().partition(|owed| !owed.deferred);
+        let actions: Vec<Action> = due.into_iter().map(|owed| owed.action).collect();
+        let deferred: Vec<Action> = later.into_iter().map(|owed| owed.action).collect();
+        let (revision, digest) = (applied.revision, Some(applied.digest));
+        let notes = vec!["the leader was not reached: this is what an earlier apply still owed".to_owned()];
+        let mut apply = Apply { revision, digest, notes, ..new_apply(id) };
+        self.board.applying(&Apply { actions: pending(&actions), ..apply.clone() });
+        let containers = match docker.engine.containers().await {
+            Ok(containers) => containers,
+            Err(error) => {
+                apply.error = Some(error.to_string());
+                self.ended(apply);
+                return Some(Ended::Failed(error.into()));
+            }
+        };
+        let mut took = Vec::new();
+        let mut lap = Lap::new(&mut took);
+        let acted = self.act(&actions, &[], &containers, &mut apply).await;
+        lap.end("act");
+        let settled = self.conclude(&mut apply, &mut lap, (&actions, &deferred), acted, true).await;
+        apply.took_ms = took;
+        self.list_again().await;
+        let services = apply.actions.iter().map(|action| action.service.clone()).collect();
+        apply.error = settled.as_ref().err().map(ToString::to_string);
+        self.ended(apply);
+        Some(match settled {
+            Ok(()) => Ended::Proven { services, revision },
+            Err(error) => Ended::Failed(error),
+        })
+    }
+
+    /// What comes of acting: proven, owed, or to be undone.
+    pub(crate) async fn conclude(
         &mut self,
         apply: &mut Apply,
         lap: &mut Lap<'_>,
-        wanted: &Wanted,
-        given: Option<(Arc<Bundle>, u64)>,
-    ) -> Result<bool, ApplyError> {
-        let engine = self.docker.as_ref().map(|docker| docker.engine.clone());
-        let listing = async {
-            match &engine {
-                Some(engine) => Some(engine.containers().await),
-                None => None,
-            }
+        (actions, deferred): (&[Action], &[Action]),
+        acted: Acted,
+        committed: bool,
+    ) -> Result<(), ApplyError> {
+        let Some(blame) = acted.blame else {
+            return self.settle(owed(deferred, true).collect(), committed).await;
         };
-        let (bundle, listed) = join(self.bundle(wanted, given), listing).await;
-        lap.end("pull");
-        if let Some(Ok(containers)) = &listed {
-            self.board.containers(containers);
+        let why = failures(&acted.results);
+        let failed = actions.iter().zip(&acted.results).filter(|(_, result)| result.outcome != Outcome::Proven);
+        let failed: Vec<Action> = failed.map(|(action, _)| action.clone()).collect();
+        let left: Vec<Owed> = owed(&failed, false).chain(owed(deferred, true)).collect();
+        if blame == Blame::Nobody || !self.engine_answers().await {
+            self.settle(left, committed).await?;
+            return Err(ApplyError::Actions(why));
         }
-        let Some((bundle, revision)) = bundle? else {
-            return Ok(false);
-        };
-        (apply.revision, apply.digest) = (revision, Some(bundle.digest));
-        self.board.applying(apply);
-        let containers = listed.transpose()?;
-        let plan = self.plan(&bundle, revision, wanted, containers.as_deref()).await?;
-        if let Some(docker) =
-            self.docker.as_ref().filter(|_| plan.actions.iter().any(|action| action.verb.is_composed()))
-        {
-            docker.compose.tool().await?;
-        }
-        lap.end("plan");
-        (apply.files, apply.actions) = (plan.changes(), pending(&plan.actions));
-        (apply.left_alone, apply.notes) = (plan.left_alone.clone(), plan.notes.clone());
-        if !plan.is_empty() {
-            self.board.applying(apply);
-        }
-        if !plan.checks.is_empty() {
-            check::run(&plan.checks, &bundle, &self.staging).await?;
-            lap.end("check");
-        }
-        let committed = self.write(&apply.id, &bundle, revision, &plan).await?;
-        lap.end("write");
-        let results = self.act(&plan, containers.as_deref().unwrap_or_default(), apply).await;
-        lap.end("act");
-        apply.actions = results;
-        let settled = self.settle(&plan.actions, &plan.deferred, &apply.actions, committed).await;
-        if !plan.actions.is_empty() {
-            self.list_again().await;
-        }
-        settled.map(|()| true)
+        let begun: Vec<Owed> = again(actions, &acted).into_iter().chain(owed(deferred, true)).collect();
+        Err(self.fail(apply, lap, Failing { blame, why, begun, left }).await)
     }
 
-    /// The bundle to apply; `None` if there is nothing to do at all.
-    async fn bundle(
-        &self,
-        wanted: &Wanted,
-        given: Option<(Arc<Bundle>, u64)>,
-    ) -> Result<Option<(Arc<Bundle>, u64)>, ApplyError> {
-        if given.is_some() {
-            return Ok(given);
+    /// Whether what just failed can be a container's fault at all.
+    pub(crate) async fn engine_answers(&self) -> bool {
+        match &self.docker {
+            Some(docker) => docker.engine.containers().await.is_ok(),
+            None => true,
         }
-        let owed =
-            self.applied.as_ref().is_some_and(|applied| applied.owes() || (wanted.release && !applied.owed.is_empty()));
-        let mut known = self.applied.as_ref().map(|applied| applied.digest);
-        if owed || !wanted.asked.is_empty() {
-            known = None;
-        }
-        loop {
-            match self.leader.pull(known, None).await? {
-                Pulled::New(bundle, revision) => {
-                    self.board.leader_seen();
-                    return Ok(Some((bundle, revision)));
-                }
-                Pulled::Same if self.has_drifted().await? => known = None,
-                Pulled::Same => {
-                    self.board.leader_seen();
-                    return Ok(None);
-                }
-            }
+    }
+
+    /// Shows that what the leader sent can't be used.
+    pub fn refused(&self, id: String, error: &PullError) {
+        self.ended(Apply { error: Some(error.to_string()), ..new_apply(id) });
+    }
+
+    pub(crate) fn running(&self) -> Option<&Running> {
+        self.applied.as_ref().and_then(|applied| applied.running.as_ref())
+    }
+
+    /// Keeps what is still to be done, durably.
+    pub(crate) async fn settle(&mut self, owed: Vec<Owed>, committed: bool) -> Result<(), ApplyError> {
+        let Some(applied) = &mut self.applied else { return Ok(()) };
+        applied.settle(owed, clock::now());
+        let applied = applied.clone();
+        Ok(self.on_disk(move |store| store.settle(&applied, committed)).await??)
+    }
+
+    pub(crate) async fn list_again(&self) {
+        if let Some(docker) = &self.docker
+            && let Ok(containers) = docker.engine.containers().await
+        {
+            self.board.containers(&containers);
         }
     }
 
@@ -250,193 +338,17 @@ impl Applier {
         Ok(drifted.await??)
     }
 
-    async fn plan(
-        &self,
-        bundle: &Arc<Bundle>,
-        revision: u64,
-        wanted: &Wanted,
-        containers: Option<&[Container]>,
-    ) -> Result<Plan, ApplyError> {
-        let (bundle, applied, wanted) = (bundle.clone(), self.applied.clone(), wanted.clone());
-        let containers = containers.map(<[Container]>::to_vec);
-        let planned = self.on_disk(move |store| {
-            let (disk, data_folder) = store.look(Some(&bundle), applied.as_ref())?;
-            let inputs = Inputs {
-                bundle: &bundle,
-                revision,
-                applied: applied.as_ref(),
-                disk: &disk,
-                data_folder: &data_folder,
-                containers: containers.as_deref(),
-                wanted: &wanted,
-            };
-            plan(inputs).map_err(ApplyError::from)
-        });
-        planned.await?
-    }
-
-    /// Writes what the plan says; whether a record was committed.
-    async fn write(&mut self, id: &str, bundle: &Bundle, revision: u64, plan: &Plan) -> Result<bool, ApplyError> {
-        let written =
-            Applied::written(id, bundle, revision, plan.services.clone(), self.applied.as_ref(), clock::now());
-        let record = Record {
-            applied: written,
-            steps: plan.steps.clone(),
-            actions: plan.actions.clone(),
-            deferred: plan.deferred.clone(),
-        };
-        if plan.is_empty() {
-            self.applied = Some(record.applied);
-            return Ok(false);
-        }
-        let planned = plan.steps.write.iter().filter_map(|write| bundle.file(write.path.as_str()));
-        let contents: Contents = planned.map(|file| (file.path.clone(), file.content.clone())).collect();
-        let before = self.applied.clone();
-        let (record, outcome) = self
-            .on_disk(move |store| {
-                if let Some(before) = before.filter(|_| store.is_full())
-                    && let Err(error) = store.checkpoint(&before)
-                {
-                    return (record, Err(WriteError::Before(error)));
-                }
-                let outcome = store.write(&record, &contents);
-                (record, outcome)
-            })
-            .await?;
-        match outcome {
-            Ok(()) => {
-                self.applied = Some(record.applied);
-                Ok(true)
-            }
-            Err(error @ WriteError::Before(_)) => Err(error.into()),
-            Err(error) => {
-                // Whatever an old or the new bundle wrote may still have to be removed.
-                let mut halfway = record.applied;
-                for (path, known) in self.applied.take().map(|applied| applied.files).unwrap_or_default() {
-                    halfway.files.entry(path).or_insert(known);
-                }
-                halfway
-                    .settle(owed(&record.actions, false).chain(owed(&record.deferred, true)).collect(), clock::now());
-                self.applied = Some(halfway);
-                Err(error.into())
-            }
-        }
-    }
-
-    async fn act(&self, plan: &Plan, containers: &[Container], apply: &mut Apply) -> Vec<api::Action> {
-        let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
-        self.run_actions(&plan.actions, &changed, containers, apply).await
-    }
-
-    async fn run_actions(
-        &self,
-        actions: &[Action],
-        changed: &[lockstep_shared::SafePath],
-        containers: &[Container],
-        apply: &mut Apply,
-    ) -> Vec<api::Action> {
-        let (Some(docker), Some(applied)) = (&self.docker, &self.applied) else { return pending(actions) };
-        if actions.is_empty() {
-            return Vec::new();
-        }
-        let data_folder = self.data_folder();
-        let stage = Stage {
-            engine: &docker.engine,
-            compose: &docker.compose,
-            settle: docker.settle,
-            data_folder: &data_folder,
-            applied,
-            changed,
-            containers,
-        };
-        let progress = |results: &[api::Action]| {
-            apply.actions = results.to_vec();
-            self.board.applying(apply);
-        };
-        stage.act(actions, progress).await
-    }
-
-    fn data_folder(&self) -> PathBuf {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).data_path()
-    }
-
-    /// Does what is owed without the leader: after a crash its restarts must not wait for it.
-    pub async fn act_on_owed(&mut self, id: String) -> Option<Ended> {
-        let applied = self.applied.as_ref().filter(|applied| applied.owes())?;
-        let docker = self.docker.as_ref()?;
-        let (due, later): (Vec<Owed>, Vec<Owed>) = applied.owed.iter().cloned().partition(|owed| !owed.deferred);
-        let actions: Vec<Action> = due.into_iter().map(|owed| owed.action).collect();
-        let deferred: Vec<Action> = later.into_iter().map(|owed| owed.action).collect();
-        let (revision, digest) = (applied.revision, Some(applied.digest));
-        let notes = vec!["the leader was not reached: this is what an earlier apply still owed".to_owned()];
-        let mut apply = Apply { revision, digest, actions: pending(&actions), notes, ..new_apply(id) };
-        self.board.applying(&apply);
-        let containers = match docker.engine.containers().await {
-            Ok(containers) => containers,
-            Err(error) => {
-                apply.error = Some(error.to_string());
-                self.board.ended(apply, self.running());
-                return Some(Ended::Failed(error.into()));
-            }
-        };
-        apply.actions = self.run_actions(&actions, &[], &containers, &mut apply).await;
-        let settled = self.settle(&actions, &deferred, &apply.actions, true).await;
-        self.list_again().await;
-        let services = apply.actions.iter().map(|action| action.service.clone()).collect();
-        apply.error = settled.as_ref().err().map(ToString::to_string);
-        self.board.ended(apply, self.running());
-        Some(match settled {
-            Ok(()) => Ended::Proven { services, revision },
-            Err(error) => Ended::Failed(error),
-        })
-    }
-
-    /// Shows that what the leader sent can't be used.
-    pub fn refused(&self, id: String, error: &PullError) {
-        let apply = Apply { error: Some(error.to_string()), ..new_apply(id) };
-        self.board.ended(apply, self.running());
-    }
-
-    fn running(&self) -> Option<Running> {
-        self.applied.as_ref().and_then(|applied| applied.running.clone())
-    }
-
-    /// Keeps what failed and what waits; an error if anything failed.
-    async fn settle(
-        &mut self,
-        actions: &[Action],
-        deferred: &[Action],
-        results: &[api::Action],
-        committed: bool,
-    ) -> Result<(), ApplyError> {
-        let failed = actions.iter().zip(results).filter(|(_, result)| result.outcome != Outcome::Proven);
-        let failures: Vec<(Action, String)> =
-            failed.map(|(action, result)| (action.clone(), format!("{}: {}", result.service, result.detail))).collect();
-        let (failed, told): (Vec<Action>, Vec<String>) = failures.into_iter().unzip();
-        if let Some(applied) = &mut self.applied {
-            applied.settle(owed(&failed, false).chain(owed(deferred, true)).collect(), clock::now());
-            let applied = applied.clone();
-            self.on_disk(move |store| store.settle(&applied, committed)).await??;
-        }
-        if told.is_empty() { Ok(()) } else { Err(ApplyError::Actions(told)) }
-    }
-
-    async fn list_again(&self) {
-        if let Some(docker) = &self.docker
-            && let Ok(containers) = docker.engine.containers().await
-        {
-            self.board.containers(&containers);
-        }
-    }
-
-    /// Makes everything durable in its own place.
-    pub async fn checkpoint(&self) -> Result<(), ApplyError> {
+    /// Makes everything durable in its own place, and keeps what is proven for an undo.
+    pub async fn checkpoint(&mut self) -> Result<(), ApplyError> {
         let Some(applied) = self.applied.clone() else { return Ok(()) };
-        Ok(self.on_disk(move |store| store.checkpoint(&applied)).await??)
+        let good = self.good.clone();
+        self.on_disk(move |store| store.checkpoint(&applied, good.as_deref())).await??;
+        self.good = None;
+        Ok(())
     }
 
     /// Blocking work belongs on another thread than the listener's.
-    async fn on_disk<T: Send + 'static>(
+    pub(crate) async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Store) -> T + Send + 'static,
     ) -> Result<T, tokio::task::JoinError> {
@@ -445,11 +357,42 @@ impl Applier {
     }
 }
 
-fn owed(actions: &[Action], deferred: bool) -> impl Iterator<Item = Owed> {
+/// An apply that failed after it was committed.
+#[derive(Debug)]
+pub(crate) struct Failing {
+    /// Whose fault it seems to be.
+    pub(crate) blame: Blame,
+    /// What failed, for people.
+    pub(crate) why: Vec<String>,
+    /// Everything that was begun: an undo does it again.
+    pub(crate) begun: Vec<Owed>,
+    /// What failed and what waits.
+    pub(crate) left: Vec<Owed>,
+}
+
+/// What was begun, to be done again with the old files, at least as thoroughly:
+/// what a signal killed needs a restart.
+fn again(actions: &[Action], acted: &Acted) -> Vec<Owed> {
+    let begun = actions.iter().zip(&acted.results).zip(&acted.begun).filter(|(_, begun)| **begun);
+    let again = begun.map(|((action, result), _)| {
+        let dead = matches!(action.verb, Verb::Live(_) | Verb::None) && result.outcome != Outcome::Proven;
+        let verb = if dead { Verb::Restart } else { action.verb.clone() };
+        Owed { action: Action { verb, ..action.clone() }, deferred: false }
+    });
+    again.collect()
+}
+
+/// What failed, each with its service.
+pub(crate) fn failures(results: &[api::Action]) -> Vec<String> {
+    let failed = results.iter().filter(|result| result.outcome != Outcome::Proven);
+    failed.map(|result| format!("{}: {}", result.service, result.detail)).collect()
+}
+
+pub(crate) fn owed(actions: &[Action], deferred: bool) -> impl Iterator<Item = Owed> {
     actions.iter().map(move |action| Owed { action: action.clone(), deferred })
 }
 
-fn new_apply(id: String) -> Apply {
+pub(crate) fn new_apply(id: String) -> Apply {
     Apply {
         id,
         revision: 0,

@@ -2,7 +2,7 @@
 //! and the reports to the leader. The latest value is the only one that counts.
 
 use lockstep_edge::clock;
-use lockstep_shared::api::{Apply, Container, Running, State, Status};
+use lockstep_shared::api::{Apply, Container, FailedBundle, Running, State, Status};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
@@ -17,9 +17,15 @@ pub struct Board {
 
 impl Board {
     /// A board that shows what ran before this start.
-    pub fn new(running: Option<Running>, owes: bool, engine: bool, data_folder: &Path) -> Self {
+    pub fn new(
+        running: Option<Running>,
+        owes: bool,
+        failed: Option<FailedBundle>,
+        engine: bool,
+        data_folder: &Path,
+    ) -> Self {
         let state = match &running {
-            _ if owes => State::Failed,
+            _ if owes || failed.is_some() => State::Failed,
             Some(_) => State::Applied,
             None => State::New,
         };
@@ -27,6 +33,7 @@ impl Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state,
             running,
+            failed,
             engine,
             data_folder: Some(data_folder.display().to_string()),
             ..Status::default()
@@ -52,12 +59,22 @@ impl Board {
         });
     }
 
-    /// An apply has ended.
-    pub fn ended(&self, apply: Apply, running: Option<Running>) {
+    /// An apply has failed, and what ran before is on its way back.
+    pub fn undoing(&self, apply: &Apply, bundle: Option<FailedBundle>) {
+        self.status.send_modify(|status| {
+            status.state = State::Applying;
+            status.apply = Some(apply.clone());
+            status.failed = bundle;
+        });
+    }
+
+    /// An apply has ended. `bundle` is what failed and is still offered, whatever this apply did.
+    pub fn ended(&self, apply: Apply, running: Option<Running>, bundle: Option<FailedBundle>) {
         let failed = apply.error.is_some();
         (if failed { &self.failed } else { &self.succeeded }).fetch_add(1, Ordering::Relaxed);
         self.status.send_modify(|status| {
-            status.state = if failed { State::Failed } else { State::Applied };
+            status.state = if failed || bundle.is_some() { State::Failed } else { State::Applied };
+            status.failed = bundle;
             if failed || !apply.files.is_empty() || !apply.actions.is_empty() {
                 status.last_change = Some(apply.clone());
             }

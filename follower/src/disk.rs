@@ -196,6 +196,14 @@ impl DataFolder {
         None
     }
 
+    /// A file's bytes, if they have this hash.
+    pub(crate) fn read(&self, path: &str, sha256: Sha256) -> Option<std::sync::Arc<[u8]>> {
+        use std::io::Read as _;
+        let mut bytes = Vec::new();
+        std::fs::File::from(self.file(path).ok()?).read_to_end(&mut bytes).ok()?;
+        (Sha256::of(&bytes) == sha256).then(|| bytes.into())
+    }
+
     /// Opens the folder `path` below this one; the empty path is this one.
     pub(crate) fn folder(&self, path: &str) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { "." } else { path };

@@ -132,6 +132,13 @@ pub struct Details {
     pub stop_timeout: Duration,
 }
 
+impl EngineError {
+    /// Whether the engine is simply not there: no fault of any container.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Forbidden { .. })
+    }
+}
+
 impl Engine {
     /// The engine at `host`, whose compose project `project` is ours. Connects when first used.
     pub fn new(host: &str, project: &str) -> Self {

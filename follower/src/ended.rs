@@ -6,6 +6,7 @@ use crate::docker::EngineError;
 use crate::plan::PlanError;
 use crate::pull::PullError;
 use crate::store::{StoreError, WriteError};
+use lockstep_shared::api::FailedBundle;
 use std::collections::BTreeSet;
 
 /// How an apply ended.
@@ -48,10 +49,75 @@ pub enum ApplyError {
     /// The files could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// Some actions failed; the files are new.
+    /// Some actions failed; the files are new, and it is tried again.
     #[error("the files are written, but {}", .0.join("; "))]
     Actions(Vec<String>),
+    /// It failed after it was committed, and what ran before runs again.
+    #[error("FAILED({failed}), RUNNING({running}): {why}. Revision {running} was put back and is proven")]
+    Undone {
+        /// The revision that failed.
+        failed: u64,
+        /// The revision that runs.
+        running: u64,
+        /// What failed.
+        why: String,
+    },
+    /// It failed, and so far what ran before can't be put back.
+    #[error(
+        "FAILED({failed}): {why}. Putting revision {running} back has to wait: {obstacle}; it goes on by itself as soon as it can"
+    )]
+    UndoWaits {
+        /// The revision that failed.
+        failed: u64,
+        /// The revision that is to run.
+        running: u64,
+        /// What failed.
+        why: String,
+        /// What the undo waits for.
+        obstacle: String,
+    },
+    /// It failed, and so did what ran before. Nothing more is tried.
+    #[error("FAILED({failed}), and going back failed too: {why}. {advice}")]
+    UndoFailed {
+        /// The revision that failed.
+        failed: u64,
+        /// What failed.
+        why: String,
+        /// What a person has to do.
+        advice: String,
+    },
+    /// It failed, and there is nothing to go back to. Nothing more is tried.
+    #[error("FAILED({failed}): {why}. {advice}")]
+    NothingToUndo {
+        /// The revision that failed.
+        failed: u64,
+        /// What failed.
+        why: String,
+        /// What a person has to do.
+        advice: String,
+    },
+    /// The leader still offers what failed here before.
+    #[error(
+        "FAILED({}): {}. It is not tried again by itself: publish a correction, or lockstep notify tries it once more", .0.revision, .0.why
+    )]
+    GivenUp(FailedBundle),
     /// The thread for disk work is gone.
     #[error("the disk work was broken off: {0}")]
     Broken(#[from] tokio::task::JoinError),
+}
+
+impl ApplyError {
+    /// Whether what follows from it is written down already; otherwise what was
+    /// asked for has to be asked for again.
+    pub fn is_settled(&self) -> bool {
+        matches!(
+            self,
+            Self::Actions(_)
+                | Self::Undone { .. }
+                | Self::UndoWaits { .. }
+                | Self::UndoFailed { .. }
+                | Self::NothingToUndo { .. }
+                | Self::GivenUp(_)
+        )
+    }
 }

@@ -68,7 +68,7 @@ type Poll = Pin<Box<dyn Future<Output = Result<Pulled, PullError>> + Send>>;
 impl Follow {
     /// Follows with `applier`.
     pub fn new(applier: Applier, leader: Arc<Leader>, queue: Arc<Queue>, board: Arc<Board>) -> Self {
-        let owes = applier.is_unfinished();
+        let (owes, seen) = (applier.is_unfinished(), applier.gave_up());
         Self {
             applier,
             leader,
@@ -79,7 +79,7 @@ impl Follow {
             // What a crash left undone doesn't wait.
             retry_at: owes.then(Instant::now),
             checkpoint_at: Some(Instant::now() + CHECKPOINT_AFTER),
-            seen: None,
+            seen,
             told: None,
         }
     }
@@ -145,8 +145,7 @@ impl Follow {
     }
 
     async fn asked(&mut self, request: crate::queue::Request) {
-        let order = Order { id: request.id, wanted: request.wanted, given: None, promised: true };
-        self.apply(order).await;
+        self.apply(promised(request, None)).await;
     }
 
     async fn apply(&mut self, order: Order) {
@@ -176,6 +175,7 @@ impl Follow {
                 tracing::info!(apply = id, revision, digest, services = services.len(), "applied and proven");
             }
             Ended::Failed(error) => {
+                self.queue.concede();
                 let text = error.to_string();
                 if self.told.as_ref() != Some(&text) {
                     tracing::error!(apply = id, revision, digest, "the apply failed: {text}");
@@ -188,15 +188,14 @@ impl Follow {
         } else {
             self.retry_at = None;
             self.retry.reset();
-            // Whatever was refused before, what runs is what is wanted now.
-            self.seen = None;
+            // What runs is what is wanted now, or what was wanted is not tried again.
+            self.seen = self.applier.gave_up();
         }
     }
 
     async fn try_again(&mut self) {
         self.retry_at = None;
-        let order = Order { id: new_id(), wanted: self.applier.take_unfinished(), given: None, promised: false };
-        self.apply(order).await;
+        self.apply(Order::of_its_own(Wanted::retry(), None)).await;
     }
 
     /// What a poll brought; how long to wait before the next.
@@ -232,36 +231,46 @@ impl Follow {
 
     async fn came(&mut self, bundle: Arc<Bundle>, revision: u64) {
         self.seen = Some(bundle.digest);
+        // Whoever announced this revision meanwhile is served by the same apply.
+        let request = self.queue.take();
+        if request.is_none() && self.applier.gave_up() == Some(bundle.digest) {
+            return;
+        }
         let same = self.applier.applied().is_some_and(|applied| applied.digest == bundle.digest);
-        if same && !self.applier.is_unfinished() && !self.drifted().await {
+        let settled = !self.applier.is_unfinished() && self.applier.gave_up().is_none();
+        if same && settled && request.is_none() && !self.drifted().await {
             self.seen = None;
             return;
         }
-        let wanted = if same { self.applier.take_unfinished() } else { Wanted::all() };
-        // Whoever announced this revision meanwhile is served by the same apply.
-        let order = match self.queue.take() {
-            Some(request) if request.revision <= revision => {
-                Order { id: request.id, wanted: request.wanted, given: Some((bundle, revision)), promised: true }
-            }
-            Some(request) => Order { id: request.id, wanted: request.wanted, given: None, promised: true },
-            None => Order { id: new_id(), wanted, given: Some((bundle, revision)), promised: false },
+        let wanted = if same { Wanted::retry() } else { Wanted::all() };
+        let order = match request {
+            Some(request) if request.revision <= revision => promised(request, Some((bundle, revision))),
+            Some(request) => promised(request, None),
+            None => Order::of_its_own(wanted, Some((bundle, revision))),
         };
         self.apply(order).await;
     }
 
     /// The leader has nothing new: is the disk still as it was left?
     async fn looked(&mut self) {
+        let gave_up = self.applier.gave_up();
+        if gave_up.is_some() {
+            // What runs instead of what failed is kept as it should be; where nothing runs, a person is at work.
+            if self.seen == gave_up && !self.applier.is_stopped() && !self.applier.is_unfinished() && self.drifted().await {
+                self.apply(Order::of_its_own(Wanted::retry(), None)).await;
+            }
+            return;
+        }
         let current = self.seen.is_none();
         let failed_before = self.board.status().state == State::Failed;
         if current && (self.drifted().await || (failed_before && !self.applier.is_unfinished())) {
             if failed_before {
                 // The leader took back what failed: say that all is well again.
-                let order = Order { id: new_id(), wanted: Wanted::retry(), given: None, promised: true };
-                self.apply(order).await;
+                self.apply(Order { promised: true, ..Order::of_its_own(Wanted::retry(), None) }).await;
                 return;
             }
             tracing::warn!("files were changed by somebody else: they are written again");
-            self.apply(Order { id: new_id(), wanted: Wanted::retry(), given: None, promised: false }).await;
+            self.apply(Order::of_its_own(Wanted::retry(), None)).await;
         }
     }
 
@@ -323,6 +332,12 @@ impl Follow {
             self.told = Some(text);
         }
     }
+}
+
+/// The apply that a request was promised.
+fn promised(request: crate::queue::Request, given: Option<(Arc<Bundle>, u64)>) -> Order {
+    let crate::queue::Request { id, wanted, insists, .. } = request;
+    Order { id, wanted, given, promised: true, insists }
 }
 
 async fn until(time: Option<Instant>) {

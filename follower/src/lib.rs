@@ -6,6 +6,7 @@
 
 pub mod act;
 pub mod apply;
+mod attempt;
 pub mod board;
 mod check;
 pub mod compose;
@@ -17,6 +18,7 @@ pub mod error;
 pub mod follow;
 pub mod http;
 pub mod journal;
+pub mod previous;
 pub mod prove;
 pub mod pull;
 pub mod queue;
@@ -24,6 +26,7 @@ pub mod report;
 pub mod stamps;
 pub mod state;
 pub mod store;
+mod undo;
 pub mod view;
 pub mod write;
 
@@ -67,8 +70,9 @@ pub async fn run(
 
     let running = applied.as_ref().and_then(|applied| applied.running.clone());
     let owes = applied.as_ref().is_some_and(Applied::owes);
+    let failed = applied.as_ref().and_then(|applied| applied.failed.clone());
     let data_folder = config.data_folder.canonicalize().unwrap_or_else(|_| config.data_folder.clone());
-    let board = Arc::new(Board::new(running, owes, config.docker.is_some(), &data_folder));
+    let board = Arc::new(Board::new(running, owes, failed, config.docker.is_some(), &data_folder));
     let leader = Arc::new(Leader::new(client, config.name.clone()));
     let queue = Arc::new(Queue::default());
     let limits = Arc::new(config.limits.clone());

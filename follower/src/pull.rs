@@ -90,6 +90,11 @@ impl Leader {
         Self { client, name, last: Mutex::default() }
     }
 
+    /// The machine that this follower is.
+    pub fn machine(&self) -> &Name {
+        &self.name
+    }
+
     /// Asks for the bundle, unless it is still the one with the digest
     /// `known`. With `wait` the leader holds the request until it isn't.
     pub async fn pull(&self, known: Option<Sha256>, wait: Option<Duration>) -> Result<Pulled, PullError> {

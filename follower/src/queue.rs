@@ -15,6 +15,8 @@ pub struct Request {
     pub wanted: Wanted,
     /// The highest revision that was announced with it.
     pub revision: u64,
+    /// Whether it was asked for after the last failure: then what failed is tried once more.
+    pub insists: bool,
 }
 
 /// The apply to come, if any.
@@ -40,9 +42,10 @@ impl Queue {
         let mut slot = self.slot();
         let request = match slot.take() {
             Some(before) => {
-                Request { id: before.id, wanted: before.wanted.and(wanted), revision: before.revision.max(revision) }
+                let (wanted, revision) = (before.wanted.and(wanted), before.revision.max(revision));
+                Request { id: before.id, wanted, revision, insists: true }
             }
-            None => Request { id: new_id(), wanted, revision },
+            None => Request { id: new_id(), wanted, revision, insists: true },
         };
         let id = request.id.clone();
         *slot = Some(request);
@@ -63,6 +66,13 @@ impl Queue {
     /// What is asked for, if anything is.
     pub fn take(&self) -> Option<Request> {
         self.slot().take()
+    }
+
+    /// Something has failed: who asked before can't have known, and doesn't ask to try that again.
+    pub fn concede(&self) {
+        if let Some(request) = self.slot().as_mut() {
+            request.insists = false;
+        }
     }
 
     /// Services that were acted on just now, for `revision`: who asked for them

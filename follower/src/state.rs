@@ -72,6 +72,11 @@ impl StateFolder {
         self.path.join("journal")
     }
 
+    /// The last good bundle's place.
+    pub fn previous(&self) -> PathBuf {
+        self.path.join("previous")
+    }
+
     fn applied(&self) -> PathBuf {
         self.path.join("applied.json")
     }

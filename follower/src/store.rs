@@ -1,25 +1,30 @@
 //! All blocking work on the disk, in the order that survives a crash: look,
 //! stage, commit, swap; later make durable and forget the journal.
 
-use crate::applied::{Applied, Owed};
+use crate::applied::{Applied, Known, Owed};
 use crate::disk::{DataFolder, DiskError};
 use crate::journal::{Found, Journal, JournalError, Record};
 use crate::plan;
+use crate::previous::{Previous, PreviousError};
 use crate::snapshot::Snapshot;
 use crate::stamps::Stamps;
 use crate::state::{StateError, StateFolder};
 use crate::steps::{Steps, Write};
 use crate::write::{Contents, Touched, redo, stage};
 use lockstep_edge::clock;
-use lockstep_shared::{Bundle, SafePath};
-use std::collections::{BTreeMap, BTreeSet};
+use lockstep_shared::{Bundle, Name, SafePath, Sha256};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The follower's memory and its data folder.
 #[derive(Debug)]
 pub struct Store {
     state: StateFolder,
     journal: Journal,
+    previous: Previous,
+    /// Hashes of contents that the journal has.
+    journaled: HashSet<Sha256>,
     data_folder: PathBuf,
     /// Opened anew for every apply: a disk may have been mounted meanwhile.
     data: Option<DataFolder>,
@@ -41,6 +46,9 @@ pub enum StoreError {
     /// The data folder can't be used.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The last good bundle can't be kept or used.
+    #[error(transparent)]
+    Previous(#[from] PreviousError),
 }
 
 /// Why files were not written.
@@ -60,9 +68,12 @@ impl Store {
     pub fn open(state_folder: &Path, data_folder: &Path) -> Result<(Self, Option<Applied>), StoreError> {
         let state = StateFolder::open(state_folder)?;
         let (journal, found) = Journal::open(&state.journal())?;
+        let previous = Previous::open(&state.previous())?;
         let mut store = Self {
             state,
             journal,
+            previous,
+            journaled: HashSet::new(),
             data_folder: data_folder.to_owned(),
             data: None,
             stamps: Stamps::default(),
@@ -75,19 +86,44 @@ impl Store {
             }
             return Ok((store, applied));
         };
-        // The journal is newer than applied.json, which may even be torn.
-        let applied = recovered(last);
+        let applied = store.recovered(last);
         let (steps, contents) = merged(&found);
         tracing::info!(
             revision = applied.revision, digest = %applied.digest, applies = found.len(), owed = applied.owed.len(),
             "going through the journal: what was committed before the last stop is finished"
         );
+        store.journaled.extend(contents_of(&found).into_keys());
+        if let Err(error) = store.keep_good(&found, &applied) {
+            tracing::warn!("{error}");
+        }
         store.data = Some(DataFolder::open(data_folder, true)?);
         store.sweep()?;
         if let Some(data) = &store.data {
             store.touched = redo(data, &steps, &contents)?;
         }
         Ok((store, Some(applied)))
+    }
+
+    /// The state after the last record. The journal is newer than
+    /// `applied.json`, unless that is about the very same apply: then it knows
+    /// better what was acted on, and whether it failed.
+    fn recovered(&self, last: &Found) -> Applied {
+        match self.state.load() {
+            Ok(Some(saved)) if saved.apply == last.record.applied.apply => saved,
+            _ => recovered(last),
+        }
+    }
+
+    /// An apply that was proven and then followed by another one before it could
+    /// be kept is put together from the journal: an undo may need it.
+    fn keep_good(&mut self, found: &[Found], applied: &Applied) -> Result<(), StoreError> {
+        let Some(good) = applied.running.as_ref().map(|running| running.digest) else { return Ok(()) };
+        if applied.digest == good || self.previous.digest() == Some(good) {
+            return Ok(());
+        }
+        let Some(record) = found.iter().rev().find(|one| one.record.applied.digest == good) else { return Ok(()) };
+        let contents = contents_of(found);
+        Ok(self.previous.save(&record.record.applied, |_, known| contents.get(&known.sha256).cloned())?)
     }
 
     fn sweep(&mut self) -> Result<(), StoreError> {
@@ -126,7 +162,7 @@ impl Store {
     /// Stages, commits and swaps. Once this has begun to swap, the record will be finished in any case.
     pub fn write(&mut self, record: &Record, contents: &Contents) -> Result<(), WriteError> {
         let before = |error: StoreError| WriteError::Before(error);
-        let Self { data, journal, touched, .. } = self;
+        let Self { data, journal, journaled, touched, .. } = self;
         let data = match data {
             Some(data) => data,
             None => data.insert(DataFolder::open(&self.data_folder, true).map_err(|error| before(error.into()))?),
@@ -136,8 +172,30 @@ impl Store {
             staged.undo();
             return Err(before(error.into()));
         }
+        journaled.extend(record.steps.write.iter().map(|write| write.sha256));
         touched.and(staged.swap(contents).map_err(WriteError::Halfway)?);
         Ok(())
+    }
+
+    /// Whether an undo could go back to what `before` has as running, if
+    /// something were committed now: it is kept, or the journal has what is missing.
+    pub fn can_go_back(&self, before: &Applied) -> bool {
+        let Some(good) = before.running.as_ref().map(|running| running.digest) else { return true };
+        let has = |known: &Known| self.previous.has(known.sha256) || self.journaled.contains(&known.sha256);
+        self.previous.digest() == Some(good) || (before.digest == good && before.files.values().all(has))
+    }
+
+    /// The last good bundle, as it is kept for `machine`, if it is the one with this digest.
+    pub fn good(&self, machine: &Name, digest: Sha256) -> Result<Option<Bundle>, StoreError> {
+        if self.previous.digest() != Some(digest) {
+            return Ok(None);
+        }
+        Ok(self.previous.load(machine)?)
+    }
+
+    /// Gives back the room that files have which were replaced since the last checkpoint.
+    pub fn release(&mut self) {
+        self.touched.release();
     }
 
     /// Notes how acting on the last written record ended.
@@ -145,6 +203,11 @@ impl Store {
         if committed && !applied.owes() {
             self.journal.prove()?;
         }
+        Ok(self.state.save(applied)?)
+    }
+
+    /// Keeps that something failed, and how far its undo got.
+    pub fn note(&mut self, applied: &Applied) -> Result<(), StoreError> {
         Ok(self.state.save(applied)?)
     }
 
@@ -159,19 +222,68 @@ impl Store {
         self.journal.is_long()
     }
 
-    /// Makes everything durable in its own place and forgets the journal.
-    pub fn checkpoint(&mut self, applied: &Applied) -> Result<(), StoreError> {
+    /// Makes everything durable in its own place, keeps the bundle that is
+    /// proven to run for an undo, and forgets the journal. `good` is that
+    /// bundle, where it is still in memory.
+    pub fn checkpoint(&mut self, applied: &Applied, good: Option<&Bundle>) -> Result<(), StoreError> {
         if let Some(data) = &self.data {
             self.touched.sync(data)?;
         }
+        self.keep(applied, good)?;
         self.state.save(applied)?;
         if !self.journal.is_empty() {
             self.journal.blank()?;
+            self.journaled.clear();
         }
         self.touched = Touched::default();
         self.data = None;
         Ok(())
     }
+
+    fn keep(&mut self, applied: &Applied, good: Option<&Bundle>) -> Result<(), StoreError> {
+        let Some((running, revision)) = applied.running.as_ref().map(|running| (running.digest, running.revision)) else {
+            return Ok(());
+        };
+        if self.previous.digest() == Some(running) {
+            return Ok(());
+        }
+        let good = good.filter(|good| good.digest == running);
+        if applied.digest != running {
+            // Something else was written since: only memory still has it all.
+            let Some(good) = good else { return Ok(()) };
+            let described = Applied::written("", good, revision, BTreeMap::new(), None, 0);
+            let find = |path: &SafePath, _: &Known| good.file(path.as_str()).map(|file| file.content.clone());
+            return Ok(self.previous.save(&described, find)?);
+        }
+        let opened = match &self.data {
+            Some(_) => None,
+            None => DataFolder::open(&self.data_folder, true).ok(),
+        };
+        let data = self.data.as_ref().or(opened.as_ref());
+        let find = |path: &SafePath, known: &Known| {
+            let remembered = good.and_then(|good| good.file(path.as_str())).map(|file| file.content.clone());
+            remembered.or_else(|| data?.read(path.as_str(), known.sha256))
+        };
+        match self.previous.save(applied, find) {
+            // Somebody changed a file since. Once it is written again, there is another checkpoint.
+            Err(error @ PreviousError::Missing(_)) => tracing::debug!("{error}"),
+            other => other?,
+        }
+        Ok(())
+    }
+}
+
+/// Everything that the journal has, by hash.
+fn contents_of(found: &[Found]) -> BTreeMap<Sha256, Arc<[u8]>> {
+    let mut contents = BTreeMap::new();
+    for one in found {
+        for write in &one.record.steps.write {
+            if let Some(bytes) = one.contents.get(&write.path) {
+                contents.insert(write.sha256, bytes.clone());
+            }
+        }
+    }
+    contents
 }
 
 /// The state after the last record: all of its actions are owed unless they were proven.

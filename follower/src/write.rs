@@ -209,6 +209,11 @@ impl Touched {
         }
     }
 
+    /// Lets go of the files that were replaced: their room may be needed.
+    pub fn release(&mut self) {
+        self.replaced.clear();
+    }
+
     /// Makes all of it durable. What is gone meanwhile needs no syncing.
     pub fn sync(&self, data: &DataFolder) -> Result<(), DiskError> {
         let opened = self.files.iter().map(|path| (path.as_str(), data.file(path.as_str())));

@@ -77,6 +77,8 @@ pub struct FailedBundle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Undo {
+    /// It is under way, or waits for what it needs: the engine, room on the disk.
+    Pending,
     /// The last good bundle is back, acted on and proven.
     Done,
     /// It failed too: the machine waits for a person, and nothing is restarted by itself.

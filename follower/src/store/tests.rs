@@ -83,7 +83,7 @@ fn after_a_crash_files_are_new_and_actions_are_owed() {
     // Once acted on and made durable, nothing is left to redo.
     applied.settle(Vec::new(), 2);
     store.settle(&applied, true).unwrap();
-    store.checkpoint(&applied).unwrap();
+    store.checkpoint(&applied, None).unwrap();
     drop(store);
     machine.put("a/x", "by hand");
     assert_eq!(machine.start().1, Some(applied));

@@ -10,13 +10,20 @@ use std::path::{Path, PathBuf};
 /// Writes `bytes` to `path`: a temporary file in the same folder, fsync,
 /// rename, fsync of the folder. `mode` holds from the first moment.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let (folder, temporary) = beside(path)?;
+    place(path, bytes, mode)?;
+    sync_folder(beside(path)?.0)
+}
+
+/// The same without the last step: for several files of one folder, which the
+/// caller then syncs once ([`sync_folder`]).
+pub fn place(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let (_, temporary) = beside(path)?;
     let written = write_new(&temporary, bytes, mode).and_then(|()| std::fs::rename(&temporary, path));
     if let Err(error) = written {
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
-    sync_folder(folder)
+    Ok(())
 }
 
 /// The same for a file that is somebody's: it keeps owner, group and mode of

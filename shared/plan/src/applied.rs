@@ -2,7 +2,7 @@
 
 use crate::action::Action;
 use crate::snapshot::{Entry, Snapshot};
-use lockstep_shared::api::Running;
+use lockstep_shared::api::{FailedBundle, Running, Undo};
 use lockstep_shared::{Bundle, File, Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,6 +39,9 @@ pub struct Applied {
     /// Actions that are still to be done.
     #[serde(default)]
     pub owed: Vec<Owed>,
+    /// The bundle that failed here last, for as long as the leader offers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedBundle>,
 }
 
 /// A file that was written.
@@ -132,7 +135,26 @@ impl Applied {
             services,
             running: before.and_then(|before| before.running.clone()),
             owed: Vec::new(),
+            failed: None,
         }
+    }
+
+    /// Whether the last good bundle is on its way back.
+    pub fn undoes(&self) -> bool {
+        self.failed.as_ref().is_some_and(|failed| failed.undo == Undo::Pending)
+    }
+
+    /// Whether what is owed waits for a person: another attempt would only
+    /// start again what can't run.
+    pub fn is_stopped(&self) -> bool {
+        self.failed.as_ref().is_some_and(|failed| matches!(failed.undo, Undo::Failed | Undo::Nothing))
+    }
+
+    /// Records that `failed` is to be answered, or was; `owed` is what that has
+    /// to be done to, or is left of it. Nothing counts as proven by this.
+    pub fn fail(&mut self, failed: FailedBundle, owed: Vec<Owed>) {
+        self.failed = Some(failed);
+        self.owed = owed;
     }
 
     /// Records how acting ended, at the time `now`: proven when nothing failed.

@@ -1,0 +1,240 @@
+//! The steps of one attempt, in their order: fetch, plan, check, lease, stage
+//! and commit and swap (the store's), act, prove. Up to the commit nothing is
+//! changed, whatever fails; from then on it is finished or undone.
+
+use crate::act::{Blame, pending};
+use crate::applied::Applied;
+use crate::apply::{Applier, Failing, Lap, owed};
+use crate::check;
+use crate::container::Container;
+use crate::ended::ApplyError;
+use crate::journal::Record;
+use crate::plan::{Inputs, Plan, Wanted, plan};
+use crate::pull::Pulled;
+use crate::store::WriteError;
+use crate::write::Contents;
+use futures_util::future::join;
+use lockstep_edge::clock;
+use lockstep_shared::Bundle;
+use lockstep_shared::api::{Apply, FailedBundle};
+use std::sync::Arc;
+
+impl Applier {
+    /// Whether anything was done.
+    pub(crate) async fn attempt(
+        &mut self,
+        apply: &mut Apply,
+        lap: &mut Lap<'_>,
+        wanted: &Wanted,
+        given: Option<(Arc<Bundle>, u64)>,
+        insists: bool,
+    ) -> Result<bool, ApplyError> {
+        let engine = self.docker.as_ref().map(|docker| docker.engine.clone());
+        let listing = async {
+            match &engine {
+                Some(engine) => Some(engine.containers().await),
+                None => None,
+            }
+        };
+        let (fetched, listed) = join(self.fetch(wanted, given, insists), listing).await;
+        lap.end("pull");
+        if let Some(Ok(containers)) = &listed {
+            self.board.containers(containers);
+        }
+        let Some((bundle, revision)) = self.choose(apply, lap, fetched?, insists).await? else {
+            return Ok(false);
+        };
+        (apply.revision, apply.digest) = (revision, Some(bundle.digest));
+        self.board.applying(apply);
+        let containers = listed.transpose()?;
+        let plan = self.plan(&bundle, revision, wanted, containers.as_deref()).await?;
+        if let Some(docker) =
+            self.docker.as_ref().filter(|_| plan.actions.iter().any(|action| action.verb.is_composed()))
+        {
+            docker.compose.tool().await?;
+        }
+        lap.end("plan");
+        (apply.files, apply.actions) = (plan.changes(), pending(&plan.actions));
+        (apply.left_alone, apply.notes) = (plan.left_alone.clone(), plan.notes.clone());
+        if !plan.is_empty() {
+            self.board.applying(apply);
+        }
+        if !plan.checks.is_empty() {
+            check::run(&plan.checks, &bundle, &self.staging).await?;
+            lap.end("check");
+        }
+        self.lease(apply, &plan).await?;
+        let written = self.write(&apply.id, &bundle, revision, &plan, None).await;
+        lap.end("write");
+        let committed = match written {
+            Err(ApplyError::Write(WriteError::Halfway(error))) => {
+                let left = owed(&plan.actions, false).chain(owed(&plan.deferred, true)).collect();
+                let begun = owed(&plan.deferred, true).collect();
+                let why = vec![format!("the files are not all in place: {error}")];
+                let failing = Failing { blame: Blame::Container, why, begun, left };
+                apply.actions.clear();
+                return Err(self.fail(apply, lap, failing).await);
+            }
+            other => other?,
+        };
+        let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
+        apply.actions.clear();
+        let acted = self.act(&plan.actions, &changed, containers.as_deref().unwrap_or_default(), apply).await;
+        lap.end("act");
+        let concluded = self.conclude(apply, lap, (&plan.actions, &plan.deferred), acted, committed).await;
+        if concluded.is_ok() {
+            self.good = Some(bundle);
+        }
+        if !plan.actions.is_empty() {
+            self.list_again().await;
+        }
+        concluded.map(|()| true)
+    }
+
+    /// The bundle that the leader offers; `None` if there is nothing to do at all.
+    async fn fetch(
+        &self,
+        wanted: &Wanted,
+        given: Option<(Arc<Bundle>, u64)>,
+        insists: bool,
+    ) -> Result<Option<(Arc<Bundle>, u64)>, ApplyError> {
+        if given.is_some() {
+            return Ok(given);
+        }
+        let owed =
+            self.applied.as_ref().is_some_and(|applied| applied.owes() || (wanted.release && !applied.owed.is_empty()));
+        let mut known = self.gave_up().or_else(|| self.applied.as_ref().map(|applied| applied.digest));
+        if owed || !wanted.asked.is_empty() || (insists && self.gave_up().is_some()) {
+            known = None;
+        }
+        loop {
+            match self.leader.pull(known, None).await? {
+                Pulled::New(bundle, revision) => {
+                    self.board.leader_seen();
+                    return Ok(Some((bundle, revision)));
+                }
+                Pulled::Same if self.has_drifted().await? => known = None,
+                Pulled::Same => {
+                    self.board.leader_seen();
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// What to apply of what the leader offers: not what failed here before,
+    /// unless somebody insists; then what runs is kept as it should be.
+    async fn choose(
+        &mut self,
+        apply: &mut Apply,
+        lap: &mut Lap<'_>,
+        fetched: Option<(Arc<Bundle>, u64)>,
+        insists: bool,
+    ) -> Result<Option<(Arc<Bundle>, u64)>, ApplyError> {
+        let Some(failed) = self.applied.as_ref().and_then(|applied| applied.failed.clone()) else { return Ok(fetched) };
+        match fetched {
+            Some((bundle, revision)) if bundle.digest != failed.digest => {
+                // What failed is not offered any more. An undo that waits is forgotten only once
+                // something else is committed.
+                if let Some(applied) = self.applied.as_mut().filter(|applied| !applied.undoes()) {
+                    applied.failed = None;
+                }
+                Ok(Some((bundle, revision)))
+            }
+            Some(offered) if insists => Ok(Some(offered)),
+            _ if self.applied.as_ref().is_some_and(Applied::undoes) => Err(self.go_back(apply, lap).await),
+            _ if !self.is_stopped() && self.has_drifted().await? => match self.last_good().await? {
+                Some(good) => Ok(Some(good)),
+                None => Err(ApplyError::GivenUp(failed)),
+            },
+            _ => Err(ApplyError::GivenUp(failed)),
+        }
+    }
+
+    pub(crate) async fn plan(
+        &self,
+        bundle: &Arc<Bundle>,
+        revision: u64,
+        wanted: &Wanted,
+        containers: Option<&[Container]>,
+    ) -> Result<Plan, ApplyError> {
+        let (bundle, applied, wanted) = (bundle.clone(), self.applied.clone(), wanted.clone());
+        let containers = containers.map(<[Container]>::to_vec);
+        let planned = self.on_disk(move |store| {
+            let (disk, data_folder) = store.look(Some(&bundle), applied.as_ref())?;
+            let inputs = Inputs {
+                bundle: &bundle,
+                revision,
+                applied: applied.as_ref(),
+                disk: &disk,
+                data_folder: &data_folder,
+                containers: containers.as_deref(),
+                wanted: &wanted,
+            };
+            plan(inputs).map_err(ApplyError::from)
+        });
+        planned.await?
+    }
+
+    /// Whether containers may be restarted now. Everything is checked, and
+    /// nothing is changed yet: an apply that may not go on leaves no trace.
+    #[allow(clippy::unused_async, reason = "the step has its place before it has its work")]
+    async fn lease(&mut self, _apply: &mut Apply, _plan: &Plan) -> Result<(), ApplyError> {
+        Ok(())
+    }
+
+    /// Stages, commits and swaps what the plan says; whether a record was
+    /// committed. `failed` is what is being undone by it.
+    pub(crate) async fn write(
+        &mut self,
+        id: &str,
+        bundle: &Bundle,
+        revision: u64,
+        plan: &Plan,
+        failed: Option<FailedBundle>,
+    ) -> Result<bool, ApplyError> {
+        let written =
+            Applied::written(id, bundle, revision, plan.services.clone(), self.applied.as_ref(), clock::now());
+        let record = Record {
+            applied: Applied { failed, ..written },
+            steps: plan.steps.clone(),
+            actions: plan.actions.clone(),
+            deferred: plan.deferred.clone(),
+        };
+        if plan.is_empty() {
+            self.applied = Some(record.applied);
+            return Ok(false);
+        }
+        let planned = plan.steps.write.iter().filter_map(|write| bundle.file(write.path.as_str()));
+        let contents: Contents = planned.map(|file| (file.path.clone(), file.content.clone())).collect();
+        let (before, good) = (self.applied.clone(), self.good.clone());
+        let (record, outcome) = self
+            .on_disk(move |store| {
+                if let Some(before) = before.filter(|before| store.is_full() || !store.can_go_back(before))
+                    && let Err(error) = store.checkpoint(&before, good.as_deref())
+                {
+                    return (record, Err(WriteError::Before(error)));
+                }
+                let outcome = store.write(&record, &contents);
+                (record, outcome)
+            })
+            .await?;
+        match outcome {
+            Ok(()) => {
+                self.applied = Some(record.applied);
+                Ok(true)
+            }
+            Err(error @ WriteError::Before(_)) => Err(error.into()),
+            Err(error) => {
+                // Whatever an old or the new bundle wrote may still have to be removed.
+                let mut halfway = record.applied;
+                for (path, known) in self.applied.take().map(|applied| applied.files).unwrap_or_default() {
+                    halfway.files.entry(path).or_insert(known);
+                }
+                halfway.owed = owed(&record.actions, false).chain(owed(&record.deferred, true)).collect();
+                self.applied = Some(halfway);
+                Err(error.into())
+            }
+        }
+    }
+}
