@@ -20,3 +20,4 @@ mod revisions;
 mod scripts;
 mod settings;
 mod templates;
+mod undo;

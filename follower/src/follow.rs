@@ -256,7 +256,11 @@ impl Follow {
         let gave_up = self.applier.gave_up();
         if gave_up.is_some() {
             // What runs instead of what failed is kept as it should be; where nothing runs, a person is at work.
-            if self.seen == gave_up && !self.applier.is_stopped() && !self.applier.is_unfinished() && self.drifted().await {
+            if self.seen == gave_up
+                && !self.applier.is_stopped()
+                && !self.applier.is_unfinished()
+                && self.drifted().await
+            {
                 self.apply(Order::of_its_own(Wanted::retry(), None)).await;
             }
             return;

@@ -96,6 +96,12 @@ impl Desk {
             &[("", number(revision))],
         );
         metric(
+            "lockstep_failed_revision",
+            "gauge",
+            "Revision that failed here and is still what the leader offers; 0 if none.",
+            &[("", status.failed.as_ref().map_or(0, |failed| number(failed.revision)))],
+        );
+        metric(
             "lockstep_applies_total",
             "counter",
             "Applies since the start.",

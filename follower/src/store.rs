@@ -241,7 +241,8 @@ impl Store {
     }
 
     fn keep(&mut self, applied: &Applied, good: Option<&Bundle>) -> Result<(), StoreError> {
-        let Some((running, revision)) = applied.running.as_ref().map(|running| (running.digest, running.revision)) else {
+        let Some((running, revision)) = applied.running.as_ref().map(|running| (running.digest, running.revision))
+        else {
             return Ok(());
         };
         if self.previous.digest() == Some(running) {

@@ -130,20 +130,19 @@ impl Applier {
             Err(error) => return Err(Back::Lost(error.to_string())),
         };
         let containers = match &self.docker {
-            Some(docker) => Some(docker.engine.containers().await.map_err(waits)?),
+            Some(docker) => Some(docker.engine.containers().await?),
             None => None,
         };
-        self.on_disk(crate::store::Store::release).await.map_err(waits)?;
+        self.on_disk(crate::store::Store::release).await?;
         let acted: BTreeSet<String> = self.acted_on();
         let wanted = Wanted { only: Some(acted), ..Wanted::retry() };
-        let mut plan = self.plan(&good, running.revision, &wanted, containers.as_deref()).await.map_err(waits)?;
+        let mut plan = self.plan(&good, running.revision, &wanted, containers.as_deref()).await?;
         self.leave_untouched(&mut plan);
         for action in &mut plan.actions {
             action.why = format!("back to revision {}: {}", running.revision, action.why);
         }
         let id = crate::queue::new_id();
-        let committed =
-            self.write(&id, &good, running.revision, &plan, Some(failed.clone())).await.map_err(waits)?;
+        let committed = self.write(&id, &good, running.revision, &plan, Some(failed.clone())).await?;
         let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
         let before = apply.actions.len();
         let acted = self.act(&plan.actions, &changed, containers.as_deref().unwrap_or_default(), apply).await;
@@ -154,7 +153,7 @@ impl Applier {
             apply.actions.len() - before
         ));
         let Some(blame) = acted.blame else {
-            return self.settle(owed(&plan.deferred, true).collect(), committed).await.map_err(waits);
+            return Ok(self.settle(owed(&plan.deferred, true).collect(), committed).await?);
         };
         let all = plan.actions.iter().zip(&acted.results);
         let left: Vec<_> =
@@ -165,7 +164,7 @@ impl Applier {
         }
         let said = failures(&acted.results).join("; ");
         if blame == Blame::Nobody || !self.engine_answers().await {
-            self.keep_failure().await.map_err(waits)?;
+            self.keep_failure().await?;
             return Err(Back::Waits(said));
         }
         Err(Back::Failed(said))
@@ -220,8 +219,10 @@ enum Back {
     Lost(String),
 }
 
-fn waits(error: impl ToString) -> Back {
-    Back::Waits(error.to_string())
+impl<E: std::error::Error> From<E> for Back {
+    fn from(error: E) -> Self {
+        Self::Waits(error.to_string())
+    }
 }
 
 fn failures_so_far(why: &[String]) -> String {

@@ -1,0 +1,294 @@
+//! A change that breaks a container undoes itself: on the real engine.
+
+use crate::harness::{Engine, Platform, Process, Project, text};
+use lockstep_shared::api::{Fleet, Notify, Outcome, State, Status, Undo};
+use std::fs;
+
+const BUSYBOX: &str = "lockstep-test/busybox";
+
+/// Ends at once with "bad" in its file, otherwise goes on.
+const PICKY: &str = "echo start >> /count/starts; read word < /app/conf/x.conf; \
+    if [ \"$word\" = bad ]; then echo \"x.conf: no such word: $word\"; exit 7; fi; exec sleep infinity";
+
+fn status(platform: &Platform) -> Status {
+    platform.fleet().machines[0].status.clone().unwrap()
+}
+
+fn of(fleet: &Fleet) -> &Status {
+    fleet.machines[0].status.as_ref().unwrap()
+}
+
+/// One role with one file that has the setting A, and a second component with B.
+fn platform() -> Platform {
+    let platform = Platform::new(&[("core-1", "core")]);
+    platform.settings(&[("A", "one"), ("B", "one")]);
+    platform.template("core/alpha/conf/x.conf.hbs", "{{A}}\n");
+    platform.template("core/beta/conf/x.conf.hbs", "{{B}}\n");
+    fs::create_dir_all(platform.home.path().join("count")).unwrap();
+    platform
+}
+
+fn mounts(platform: &Platform, component: &str) -> [String; 2] {
+    let conf = platform.data("core-1").join(component).join("conf");
+    [format!("{}:/app/conf:ro", conf.display()), format!("{}:/count", platform.home.path().join("count").display())]
+}
+
+fn picky(platform: &Platform, project: &Project, service: &str, script: &str, options: &[&str]) -> String {
+    let [conf, count] = mounts(platform, service);
+    project.run(service, &[&["-v", &conf, "-v", &count], options].concat(), BUSYBOX, &["sh", "-c", script])
+}
+
+fn starts(platform: &Platform) -> usize {
+    fs::read_to_string(platform.home.path().join("count/starts")).unwrap_or_default().lines().count()
+}
+
+fn file(platform: &Platform, component: &str) -> String {
+    fs::read_to_string(platform.data("core-1").join(component).join("conf/x.conf")).unwrap()
+}
+
+/// Publishes what can't run, and waits until the machine has answered it.
+fn poison(platform: &Platform) -> Status {
+    let output = platform.run(&["publish", "--yes", "--wait", "--timeout", "60"]);
+    assert_eq!(output.status.code(), Some(3), "{}{}", text(&output.stdout), text(&output.stderr));
+    let over = |status: &Status| status.failed.as_ref().is_some_and(|failed| failed.undo != Undo::Pending);
+    of(&platform.until("the failure is answered", |fleet| over(of(fleet)) && of(fleet).state == State::Failed)).clone()
+}
+
+fn notify(platform: &Platform, follower: &Process, revision: u64) {
+    let client = lockstep_edge::Client::new(&follower.ready(), "core-1", platform.key("core-1"), 1 << 16).unwrap();
+    let body = serde_json::to_vec(&Notify { revision, services: None }).unwrap();
+    let sent = client.send(http::Method::POST, "/notify", &[], Some(body.into()), crate::harness::PATIENCE);
+    assert_eq!(tokio::runtime::Runtime::new().unwrap().block_on(sent).unwrap().status, 202);
+}
+
+#[test]
+fn what_ran_before_runs_again_and_the_failure_is_told_until_something_else_is_offered() {
+    let project = Project::new("undo");
+    let mut platform = platform();
+    platform.start_leader();
+    let follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    let alpha = picky(&platform, &project, "alpha", PICKY, &[]);
+    let beta = picky(&platform, &project, "beta", PICKY, &[]);
+    let untouched = Engine::started(&beta);
+    platform.platform_yml("settings: {A: bad}\n");
+    let told = poison(&platform);
+    let failed = told.failed.clone().unwrap();
+    assert_eq!((failed.revision, failed.undo, failed.advice), (2, Undo::Done, None));
+    assert!(failed.why.contains("alpha") && failed.why.contains("exit code 7"), "{}", failed.why);
+    assert!(failed.why.contains("no such word: bad"), "{}", failed.why);
+    assert_eq!(told.running.as_ref().map(|running| running.revision), Some(1));
+    let apply = told.last_change.unwrap();
+    let error = apply.error.unwrap();
+    assert!(error.starts_with("FAILED(2), RUNNING(1): alpha: "), "{error}");
+    assert_eq!((apply.revision, apply.actions.len()), (2, 2));
+    assert_eq!(
+        apply.actions.iter().map(|action| action.outcome).collect::<Vec<_>>(),
+        [Outcome::Failed, Outcome::Proven]
+    );
+    // The files and the container are as before, and nobody else was touched.
+    assert_eq!(file(&platform, "alpha"), "one\n");
+    assert_eq!(Engine::docker(&["inspect", "-f", "{{.State.Running}}", &alpha]), "true");
+    assert_eq!(Engine::started(&beta), untouched);
+
+    // It isn't tried again by itself: not after a restart of the follower either.
+    let before = starts(&platform);
+    follower.stop();
+    let follower = platform.docker_follower("core-1", &project);
+    platform.until("it says so after its start", |fleet| {
+        let status = of(fleet);
+        status.leader_seen.is_some() && status.apply.is_none() && status.failed == told.failed
+    });
+    assert_eq!(starts(&platform), before);
+    assert_eq!(status(&platform).state, State::Failed);
+
+    // A notification has it tried once more, and undone once more.
+    notify(&platform, &follower, 2);
+    let again = platform.until("it was tried again", |fleet| {
+        of(fleet).apply.as_ref().is_some_and(|apply| apply.error.is_some())
+            && of(fleet).failed.as_ref().is_some_and(|failed| failed.undo == Undo::Done)
+    });
+    assert!(of(&again).apply.as_ref().unwrap().error.as_ref().unwrap().starts_with("FAILED(2), RUNNING(1)"));
+    assert_eq!(starts(&platform), before + 2);
+
+    // A correction ends it.
+    platform.platform_yml("settings: {A: good}\n");
+    platform.publish();
+    let well = status(&platform);
+    assert_eq!(
+        (well.state, well.failed, well.running.map(|running| running.revision)),
+        (State::Applied, None, Some(3))
+    );
+    assert_eq!(file(&platform, "alpha"), "good\n");
+}
+
+#[test]
+fn going_back_to_what_runs_says_that_all_is_well() {
+    let project = Project::new("undo-back");
+    let mut platform = platform();
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    let alpha = picky(&platform, &project, "alpha", PICKY, &[]);
+    platform.platform_yml("settings: {A: bad}\n");
+    poison(&platform);
+    let before = Engine::started(&alpha);
+    platform.good(&["rollback", "1", "--yes"]);
+    let fleet = platform.until("all is well", |fleet| of(fleet).state == State::Applied);
+    assert_eq!(of(&fleet).failed, None);
+    assert_eq!(Engine::started(&alpha), before, "it runs already");
+}
+
+#[test]
+fn what_a_failure_kept_from_being_acted_on_is_left_alone() {
+    let project = Project::new("undo-held");
+    let mut platform = platform();
+    platform.template("core/role.yml", "files:\n  alpha/**: {services: [alpha, beta]}\n");
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    picky(&platform, &project, "alpha", PICKY, &[]);
+    let beta = picky(&platform, &project, "beta", PICKY, &["--label", "com.docker.compose.depends_on=alpha"]);
+    let untouched = Engine::started(&beta);
+    platform.platform_yml("settings: {A: bad}\n");
+    let told = poison(&platform);
+    assert_eq!(told.failed.unwrap().undo, Undo::Done);
+    assert_eq!(Engine::started(&beta), untouched);
+    assert!(told.last_change.unwrap().actions.iter().any(|action| action.detail.contains("depends on alpha")));
+}
+
+#[test]
+fn an_undo_that_fails_too_stops_there_and_says_what_to_do() {
+    let project = Project::new("undo-fails");
+    let mut platform = platform();
+    platform.start_leader();
+    let follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    // Once it has seen "bad" it never comes up again.
+    let script = PICKY.replace("exit 7", "echo spoilt > /count/spoilt; exit 7");
+    let script =
+        format!("if [ -e /count/spoilt ]; then echo start >> /count/starts; echo spoilt; exit 9; fi; {script}");
+    let alpha = picky(&platform, &project, "alpha", &script, &[]);
+    platform.platform_yml("settings: {A: bad}\n");
+    let told = poison(&platform);
+    let failed = told.failed.unwrap();
+    assert_eq!(failed.undo, Undo::Failed);
+    assert!(failed.why.contains("exit code 7"), "{}", failed.why);
+    let advice = failed.advice.unwrap();
+    assert!(advice.contains("exit code 9") && advice.contains("docker logs"), "{advice}");
+    assert_eq!(file(&platform, "alpha"), "one\n");
+    // Neither by itself nor by its own restart is it started again.
+    let before = starts(&platform);
+    assert_eq!(before, 3);
+    follower.stop();
+    let follower = platform.docker_follower("core-1", &project);
+    platform.until("it says so after its start", |fleet| of(fleet).apply.is_none() && of(fleet).leader_seen.is_some());
+    assert_eq!(starts(&platform), before);
+    // The cause is removed, and somebody says so.
+    fs::remove_file(platform.home.path().join("count/spoilt")).unwrap();
+    platform.good(&["rollback", "1", "--yes"]);
+    let fleet = platform.until("all is well", |fleet| of(fleet).state == State::Applied);
+    assert_eq!(of(&fleet).failed, None);
+    assert_eq!(Engine::docker(&["inspect", "-f", "{{.State.Running}}", &alpha]), "true");
+    drop(follower);
+}
+
+#[test]
+fn the_first_bundle_has_nothing_to_go_back_to_and_is_not_started_again_and_again() {
+    let project = Project::new("undo-first");
+    let mut platform = platform();
+    platform.settings(&[("A", "bad"), ("B", "one")]);
+    let count = platform.home.path().join("count");
+    let compose = format!(
+        "version: '3.5'\nservices:\n  alpha:\n    image: {BUSYBOX}\n    command: ['sh', '-c', '{}']\n    volumes: ['./alpha/conf:/app/conf:ro', '{}:/count']\n",
+        PICKY.replace('$', "$$"),
+        count.display()
+    );
+    platform.template("core/pryv.yml", compose);
+    platform.start_leader();
+    let follower = platform.docker_follower("core-1", &project);
+    let fleet = platform.until("it failed", |fleet| of_first(fleet).is_some_and(|status| status.failed.is_some()));
+    let failed = of(&fleet).failed.clone().unwrap();
+    assert_eq!(failed.undo, Undo::Nothing);
+    assert!(failed.why.contains("exit code 7"), "{}", failed.why);
+    assert!(failed.advice.unwrap().contains("first bundle"));
+    assert_eq!((file(&platform, "alpha").as_str(), starts(&platform)), ("bad\n", 1));
+    follower.stop();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.until("it says so after its start", |fleet| of(fleet).apply.is_none() && of(fleet).leader_seen.is_some());
+    assert_eq!(starts(&platform), 1);
+    platform.platform_yml("settings: {A: good}\n");
+    platform.publish();
+    assert_eq!((status(&platform).failed, starts(&platform)), (None, 2));
+}
+
+fn of_first(fleet: &Fleet) -> Option<&Status> {
+    fleet.machines[0].status.as_ref()
+}
+
+#[test]
+fn health_that_turns_bad_after_the_change_is_undone() {
+    let project = Project::new("undo-health");
+    let mut platform = platform();
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    let health = "--health-cmd=read word < /app/conf/x.conf; test \"$word\" != bad";
+    let options = [health, "--health-interval=200ms", "--health-retries=2", "--health-timeout=5s"];
+    let alpha = picky(&platform, &project, "alpha", "exec sleep infinity", &options);
+    platform.platform_yml("settings: {A: bad}\n");
+    let told = poison(&platform);
+    let failed = told.failed.unwrap();
+    assert_eq!(failed.undo, Undo::Done);
+    assert!(failed.why.contains("unhealthy"), "{}", failed.why);
+    assert_eq!(Engine::docker(&["inspect", "-f", "{{.State.Health.Status}}", &alpha]), "healthy");
+}
+
+#[test]
+fn a_compose_file_that_cannot_be_brought_up_is_undone() {
+    let project = Project::new("undo-compose");
+    let mut platform = platform();
+    let compose = |image: &str| {
+        format!(
+            "version: '3.5'\nservices:\n  alpha:\n    image: {image}\n    volumes: ['./alpha/conf:/app/conf:ro']\n  beta:\n    image: {BUSYBOX}\n    volumes: ['./beta/conf:/app/conf:ro']\n"
+        )
+    };
+    platform.template("core/pryv.yml", compose(BUSYBOX));
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    let beta = Engine::started(&project.container("beta"));
+    platform.template("core/pryv.yml", compose("lockstep-test/no-such-image:1"));
+    let told = poison(&platform);
+    let failed = told.failed.unwrap();
+    assert_eq!(failed.undo, Undo::Done, "{failed:?}");
+    assert!(failed.why.contains("no-such-image"), "{}", failed.why);
+    let alpha = project.container("alpha");
+    assert_eq!(
+        Engine::docker(&["inspect", "-f", "{{.State.Running}} {{.Config.Image}}", &alpha]),
+        format!("true {BUSYBOX}")
+    );
+    assert_eq!(Engine::started(&project.container("beta")), beta);
+    let written = fs::read_to_string(platform.data("core-1").join("pryv.yml")).unwrap();
+    assert_eq!(written, compose(BUSYBOX));
+}
+
+#[test]
+fn an_nginx_that_rejects_its_configuration_serves_the_old_one() {
+    let project = Project::new("undo-nginx");
+    let mut platform = Platform::new(&[("core-1", "core")]);
+    platform.settings(&[("A", "one"), ("EXTRA", "''")]);
+    let conf = "events {}\nhttp { server { listen 80; location / { return 200 \"{{A}}\"; } {{EXTRA}} } }\n";
+    platform.template("core/nginx/conf/nginx.conf.hbs", conf);
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    let mount = format!("{}:/app/conf:ro", platform.data("core-1").join("nginx/conf").display());
+    let nginx = project.run("nginx", &["-v", &mount], "lockstep-test/nginx", &[]);
+    platform.platform_yml("settings: {A: two, EXTRA: 'no_such_directive on;'}\n");
+    let told = poison(&platform);
+    let failed = told.failed.unwrap();
+    assert_eq!(failed.undo, Undo::Done);
+    assert!(failed.why.contains("unknown directive \"no_such_directive\""), "{}", failed.why);
+    assert_eq!(Engine::exec(&nginx, &["wget", "-q", "-O", "-", "http://127.0.0.1/"]), "one");
+}
