@@ -235,6 +235,7 @@ impl Manifest {
                 mode: known.mode,
                 owner: known.owner,
                 on_change: known.on_change.clone(),
+                on_drift: known.on_drift,
                 services: known.services.clone(),
                 containers: known.containers.clone(),
                 ..File::plain(path.clone(), content(path, known).map_err(Unmade::Content)?)
