@@ -225,6 +225,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Take over a platform of the original Pryv.io leader and follower, byte for byte
+    ImportPryv {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::ImportOptions,
+    },
     /// Print the completions of a shell
     Completions {
         /// The shell

@@ -59,7 +59,11 @@ pub fn bundle(
                 let rendered = match (templates.takes.get(&file.name), templates.hashes.get(&file.name)) {
                     (Some(takes), Some(hash)) => {
                         let uses = templates.uses.get(&file.name);
-                        let key = ingredients.key(path.as_str(), *hash, uses, takes);
+                        // A text that was rendered without being checked is another one.
+                        let unchecked = format!("\0{path}");
+                        let checked = file.rule.validate != Some(false);
+                        let target = if checked { path.as_str() } else { &unchecked };
+                        let key = ingredients.key(target, *hash, uses, takes);
                         let render = || {
                             if !takes.everything {
                                 return text(templates, file, path.as_str(), context());
@@ -118,7 +122,8 @@ fn context(machine: &Machine, values: &Values, secrets: &SecretValues, all: Comm
 fn text(templates: &Templates, file: &RoleFile, path: &str, context: &Context) -> Result<String, Fault> {
     let text =
         templates.registry.render_with_context(&file.name, context).map_err(|error| fault_of(&file.name, &error))?;
-    match wrong_for_extension(path, &text) {
+    let wrong = if file.rule.validate == Some(false) { None } else { wrong_for_extension(path, &text) };
+    match wrong {
         None => Ok(text),
         Some((kind, line, column, why)) => {
             let what =
@@ -143,6 +148,11 @@ fn fault_of(name: &str, error: &RenderError) -> Fault {
         (Some(line), Some(column)) => fault.at((line, column)),
         _ => fault,
     }
+}
+
+/// Whether a text is what the extension of its path promises.
+pub fn is_valid(path: &str, text: &str) -> bool {
+    wrong_for_extension(path, text).is_none()
 }
 
 /// A rendered text that its own extension promises something else of: the

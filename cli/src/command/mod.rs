@@ -9,6 +9,7 @@ mod diff;
 mod disk;
 mod follower;
 mod history;
+mod import;
 mod leader;
 mod lookback;
 mod man;
@@ -31,6 +32,7 @@ pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use history::Options as HistoryOptions;
+pub(crate) use import::Options as ImportOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
 pub(crate) use secrets::Secrets;
@@ -59,6 +61,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Restore { .. }
         | Command::Secrets { secrets: Secrets::Lock | Secrets::Unlock, .. }
         | Command::Man { .. }
+        | Command::ImportPryv { .. }
         | Command::Completions { .. } => remote::refuse()?,
         _ => {}
     }
@@ -89,6 +92,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
+        Command::ImportPryv { root, options } => import::run(&root.path(), &options),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());

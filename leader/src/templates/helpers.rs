@@ -80,7 +80,7 @@ pub(super) fn register(registry: &mut Handlebars<'static>) {
 }
 
 /// Whether a template may call this.
-pub(super) fn is_known(name: &str) -> bool {
+pub fn is_known(name: &str) -> bool {
     matches!(name, "if" | "unless") || BUILT_IN.contains(&name) || FUNCTIONS.iter().any(|(known, _)| *known == name)
 }
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use analyse::Takes;
 pub use expression::Expression;
+pub use helpers::is_known as is_helper;
 pub use role::Rule;
 
 /// The folder with templates that others take in; not a role.

@@ -22,6 +22,8 @@ pub struct Rule {
     pub check: Vec<String>,
     /// What happens when somebody else changes it on the machine.
     pub on_drift: Option<OnDrift>,
+    /// Whether what it renders to has to be what its extension says (`.json`, `.yml`, ...); it has to, by default.
+    pub validate: Option<bool>,
 }
 
 /// A role's `role.yml`.
@@ -89,12 +91,13 @@ impl Manifest {
             list(&mut rule.containers, &more.containers);
             list(&mut rule.check, &more.check);
             rule.on_drift = more.on_drift.or(rule.on_drift);
+            rule.validate = more.validate.or(rule.validate);
         }
         rule
     }
 }
 
-const KEYS: [&str; 7] = ["mode", "owner", "on_change", "services", "containers", "check", "drift"];
+const KEYS: [&str; 8] = ["mode", "owner", "on_change", "services", "containers", "check", "drift", "validate"];
 
 fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> Rule {
     let mut rule = Rule::default();
@@ -115,6 +118,13 @@ fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> Rule {
             "drift" => {
                 OnDrift::try_from(&*text).map(|policy| rule.on_drift = Some(policy)).map_err(|bad| bad.to_string())
             }
+            "validate" => match value.bool() {
+                Some(validate) => {
+                    rule.validate = Some(validate);
+                    Ok(())
+                }
+                None => Err("has to be true or false".to_owned()),
+            },
             other => {
                 let near = nearest(other, KEYS);
                 faults.push(Fault::new(file, format!("unknown key {other}{near}")).at(key.at));

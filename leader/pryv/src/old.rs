@@ -1,0 +1,131 @@
+//! An installation of the original, read and never written: its configuration,
+//! platform files and template tree.
+
+use crate::ImportError;
+use crate::js::Js;
+use crate::tree::{self, OldRole};
+use crate::vars::Vars;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All that is taken over.
+#[derive(Debug)]
+pub struct Old {
+    /// `http.ip` and `http.port` of its leader.
+    pub http: (Option<String>, Option<u64>),
+    /// Secrets by name.
+    pub internals: Vec<(String, Js)>,
+    /// Followers in the file's order.
+    pub followers: Vec<OldFollower>,
+    /// `platform.yml`.
+    pub platform: Vars,
+    /// `template-platform.yml`, where there is one.
+    pub template: Option<Vars>,
+    /// By role.
+    pub roles: Vec<OldRole>,
+    /// What stands beside the roles' folders and is none.
+    pub others: Vec<String>,
+    /// `config-follower.json` on the same machine.
+    pub follower: Option<OldFollowerConfig>,
+}
+
+/// A follower as the leader knows it.
+#[derive(Debug, Clone)]
+pub struct OldFollower {
+    /// What it identified itself with.
+    pub key: String,
+    /// Its role.
+    pub role: String,
+    /// Where the leader reached it.
+    pub url: Option<String>,
+}
+
+/// A follower's own configuration.
+#[derive(Debug, Clone)]
+pub struct OldFollowerConfig {
+    /// Where it reached the leader.
+    pub leader_url: Option<String>,
+    /// What it identified itself with.
+    pub key: Option<String>,
+}
+
+impl Old {
+    /// Reads an installation: `config-leader/conf/...` below the folder, or the
+    /// same files in `conf/` or in the folder itself.
+    pub fn read(folder: &Path) -> Result<Self, ImportError> {
+        let (conf, home) = places(folder)?;
+        let path = conf.join("config-leader.json");
+        let config = json(&path)?;
+        let named = |key: &str, default: &str| {
+            let given = config["platformSettings"][key].as_str().and_then(|path| Path::new(path).file_name());
+            given.map(|name| conf.join(name)).filter(|path| path.is_file()).unwrap_or_else(|| conf.join(default))
+        };
+        let platform_path = named("platformConfig", "platform.yml");
+        let platform = fs::read(&platform_path).map_err(|error| ImportError::read(&platform_path, error))?;
+        let template_path = named("platformTemplate", "template-platform.yml");
+        let template = match fs::read(&template_path) {
+            Ok(bytes) => Some(Vars::read(&template_path, &bytes)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(ImportError::read(&template_path, error)),
+        };
+        let (roles, others) = tree::read(&home.join("data"))?;
+        Ok(Self {
+            http: (config["http"]["ip"].as_str().map(str::to_owned), config["http"]["port"].as_u64()),
+            internals: match Js::of_json(&config["internals"]) {
+                Js::Map(entries) => entries,
+                _ => Vec::new(),
+            },
+            followers: followers(&path, &config)?,
+            platform: Vars::read(&platform_path, &platform)?,
+            template,
+            roles,
+            others,
+            follower: follower(folder)?,
+        })
+    }
+}
+
+/// The folder of the configuration, and the one beside whose `data/` it lies.
+fn places(folder: &Path) -> Result<(PathBuf, PathBuf), ImportError> {
+    let leader = folder.join("config-leader");
+    let ways = [
+        (leader.join("conf"), leader),
+        (folder.join("conf"), folder.to_owned()),
+        (folder.to_owned(), folder.to_owned()),
+    ];
+    let found = ways.into_iter().find(|(conf, _)| conf.join("config-leader.json").is_file());
+    found.ok_or_else(|| {
+        ImportError::at(
+            folder,
+            "there is no config-leader/conf/config-leader.json: give the folder that $PRYV_CONF_ROOT named on the leader's machine",
+        )
+    })
+}
+
+fn json(path: &Path) -> Result<Value, ImportError> {
+    let bytes = fs::read(path).map_err(|error| ImportError::read(path, error))?;
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    serde_json::from_slice(bytes).map_err(|error| {
+        ImportError::at(path, format!("line {}, column {}: not valid JSON", error.line(), error.column()))
+    })
+}
+
+fn followers(path: &Path, config: &Value) -> Result<Vec<OldFollower>, ImportError> {
+    let Js::Map(all) = Js::of_json(&config["followers"]) else { return Ok(Vec::new()) };
+    all.into_iter()
+        .map(|(key, body)| {
+            let text = |name: &str| body.get(name).and_then(Js::text).map(str::to_owned);
+            let role = text("role").ok_or_else(|| ImportError::at(path, "a follower has no role"))?;
+            Ok(OldFollower { key, role, url: text("url") })
+        })
+        .collect()
+}
+
+fn follower(folder: &Path) -> Result<Option<OldFollowerConfig>, ImportError> {
+    let ways = [folder.join("config-follower/conf/config-follower.json"), folder.join("config-follower.json")];
+    let Some(path) = ways.into_iter().find(|path| path.is_file()) else { return Ok(None) };
+    let config = json(&path)?;
+    let text = |name: &str| config["leader"][name].as_str().map(str::to_owned);
+    Ok(Some(OldFollowerConfig { leader_url: text("url"), key: text("auth") }))
+}
