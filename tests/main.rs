@@ -10,6 +10,7 @@ mod canaries;
 mod commands;
 mod containers;
 mod crashes;
+mod drift;
 mod files;
 mod harness;
 mod independent;

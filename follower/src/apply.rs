@@ -11,8 +11,9 @@ use crate::container::Container;
 use crate::docker::Engine;
 use crate::ended::{ApplyError, Ended};
 use crate::plan::Wanted;
+use crate::plan::drift::Leave;
 use crate::pull::{Leader, PullError};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use lockstep_edge::clock;
 use lockstep_shared::api::{self, Apply, Outcome, Running};
 use lockstep_shared::{Bundle, SafePath, Sha256};
@@ -219,7 +220,7 @@ impl Applier {
         acted
     }
 
-    fn data_folder(&self) -> PathBuf {
+    pub(crate) fn data_folder(&self) -> PathBuf {
         self.store.lock().unwrap_or_else(PoisonError::into_inner).data_path()
     }
 
@@ -321,21 +322,15 @@ impl Applier {
         }
     }
 
-    /// Whether files that were written are not as they were written any more,
-    /// every byte of them read again.
-    pub async fn has_drifted_in_depth(&self) -> Result<bool, ApplyError> {
-        self.on_disk(Store::forget_stamps).await?;
-        self.has_drifted().await
-    }
-
-    /// The same, but files that are stamped as they were are believed to be.
+    /// Whether written files are to be written again, as far as stamps tell.
     pub async fn has_drifted(&self) -> Result<bool, ApplyError> {
         let Some(applied) = self.applied.clone() else { return Ok(false) };
-        let drifted = self.on_disk(move |store| {
-            let (snapshot, _) = store.look(None, Some(&applied))?;
-            Ok::<_, StoreError>(applied.has_drifted(&snapshot))
-        });
-        Ok(drifted.await??)
+        Ok(self.on_disk(move |store| store.has_drifted(&applied)).await??)
+    }
+
+    /// Has applies leave files as they are from now on.
+    pub fn leave(&self, leave: Leave) {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).leave(leave);
     }
 
     /// Makes everything durable in its own place, and keeps what is proven for an undo.

@@ -2,9 +2,12 @@
 //! and the reports to the leader. The latest value is the only one that counts.
 
 use lockstep_edge::clock;
-use lockstep_shared::api::{Apply, Container, FailedBundle, Running, State, Status};
+use lockstep_shared::SafePath;
+use lockstep_shared::api::{Apply, Container, Drift, FailedBundle, Found, Running, State, Status};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// The follower's state, as others may see it.
@@ -13,6 +16,10 @@ pub struct Board {
     status: watch::Sender<Status>,
     succeeded: AtomicU64,
     failed: AtomicU64,
+    /// What stands in the place of drifted files: for the leader alone.
+    found: Mutex<BTreeMap<SafePath, Found>>,
+    repairs: AtomicU64,
+    watches: AtomicBool,
 }
 
 impl Board {
@@ -38,12 +45,62 @@ impl Board {
             data_folder: Some(data_folder.display().to_string()),
             ..Status::default()
         };
-        Self { status: watch::Sender::new(status), succeeded: AtomicU64::new(0), failed: AtomicU64::new(0) }
+        Self {
+            status: watch::Sender::new(status),
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            found: Mutex::default(),
+            repairs: AtomicU64::new(0),
+            watches: AtomicBool::new(false),
+        }
     }
 
     /// What it shows now.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// What the leader is told: beside what is shown here, what was found in the place of drifted files.
+    pub fn report(&self) -> Status {
+        let mut status = self.status();
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        for drift in &mut status.drift {
+            drift.found = found.get(&drift.path).cloned();
+        }
+        status
+    }
+
+    /// Files that somebody else changed, and what was found in their places.
+    pub fn drift(&self, drift: Vec<Drift>, found: BTreeMap<SafePath, Found>) {
+        let mut before = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *before != found;
+        *before = found;
+        drop(before);
+        self.status.send_if_modified(|status| {
+            let changed = changed || status.drift != drift;
+            status.drift = drift;
+            changed
+        });
+    }
+
+    /// Drifted files are written again.
+    pub fn repairing(&self, files: usize) {
+        self.repairs.fetch_add(files as u64, Ordering::Relaxed);
+    }
+
+    /// Files that were written again since the start.
+    pub fn repairs(&self) -> u64 {
+        self.repairs.load(Ordering::Relaxed)
+    }
+
+    /// Whether changes of files are heard of at once.
+    pub fn watches(&self, watches: bool) {
+        self.watches.store(watches, Ordering::Relaxed);
+    }
+
+    /// The same.
+    pub fn is_watching(&self) -> bool {
+        self.watches.load(Ordering::Relaxed)
     }
 
     /// Hears of every change.

@@ -4,7 +4,7 @@
 use lockstep_edge::key::{self, KeyError};
 use lockstep_edge::settings::ConfigError;
 use lockstep_edge::{Limits, settings};
-use lockstep_shared::{Key, Name};
+use lockstep_shared::{Key, Name, OnDrift};
 use serde::Deserialize;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -33,6 +33,8 @@ pub struct Config {
     pub state_folder: PathBuf,
     /// The engine; `None` is a machine without one.
     pub docker: Option<Docker>,
+    /// What happens to files that somebody else changes, where their role says nothing.
+    pub on_drift: OnDrift,
     /// Bounds of its listener.
     pub limits: Limits,
 }
@@ -91,6 +93,8 @@ struct Loose {
     paths: LoosePaths,
     #[serde(default = "LooseDocker::local")]
     docker: Option<LooseDocker>,
+    #[serde(default = "repair")]
+    drift: OnDrift,
     #[serde(default)]
     limits: Limits,
 }
@@ -145,6 +149,10 @@ impl Default for LooseDocker {
     }
 }
 
+fn repair() -> OnDrift {
+    OnDrift::Repair
+}
+
 impl LooseDocker {
     #[allow(clippy::unnecessary_wraps)] // serde's default has the field's own type
     fn local() -> Option<Self> {
@@ -180,6 +188,7 @@ pub fn load(root: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
         data_folder,
         state_folder,
         docker,
+        on_drift: loose.drift,
         limits: loose.limits,
         root,
     })
@@ -234,6 +243,7 @@ mod tests {
         let config = read(&format!("{{{LEADER}}}"), 0o600).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:6000");
         assert_eq!(config.data_folder, config.root.join("pryv"));
+        assert_eq!(config.on_drift, OnDrift::Repair);
         let docker = config.docker.unwrap();
         assert_eq!((docker.project.as_str(), docker.settle), ("pryv", Duration::from_secs(2)));
         assert!(read(&format!("{{{LEADER}, \"docker\": null}}"), 0o600).unwrap().docker.is_none());
@@ -244,6 +254,7 @@ mod tests {
         let cases = [
             (format!("{{{LEADER}}}"), 0o644, "chmod 600"),
             (format!("{{{LEADER}, \"x\": 1}}"), 0o600, "unknown field `x`"),
+            (format!("{{{LEADER}, \"drift\": \"ignore\"}}"), 0o600, "expected `repair` or `report`"),
             (format!("{{{LEADER}, \"paths\": {{\"state\": \"pryv/state\"}}}}"), 0o600, "beside each other"),
             (format!("{{{LEADER}, \"docker\": {{\"project\": \"A b\"}}}}"), 0o600, "docker.project"),
             (format!("{{{LEADER}, \"docker\": {{\"host\": \"ssh://x\"}}}}"), 0o600, "docker.host"),

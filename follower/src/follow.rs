@@ -1,16 +1,22 @@
 //! Follows the leader: long-polls, hears notifications, tries again what
 //! failed, and never stops because the leader is away.
 
+mod looking;
+
+use self::looking::stirred;
 use crate::apply::{Applier, Order};
 use crate::board::Board;
+use crate::drift::Drifts;
+use crate::drift::watch::Watch;
 use crate::ended::{ApplyError, Ended};
 use crate::plan::Wanted;
+use crate::plan::drift::Leave;
 use crate::pull::{Leader, PullError, Pulled, WAIT};
 use crate::queue::{Queue, new_id};
 use lockstep_edge::backoff::Backoff;
 use lockstep_edge::server::stopped;
 use lockstep_shared::api::State;
-use lockstep_shared::{Bundle, Sha256};
+use lockstep_shared::{Bundle, OnDrift, Sha256};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +30,10 @@ const CHECKPOINT_AFTER: Duration = Duration::from_millis(250);
 const ANSWER_EARLY: Duration = Duration::from_secs(2);
 /// A request that is answered sooner with nothing new was not held.
 const NOT_HELD: Duration = Duration::from_secs(1);
+/// Between two looks at every byte of every written file, give or take a quarter.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// Whoever changes a file may be about to change it once more.
+const SETTLED: Duration = Duration::from_millis(200);
 /// How long a running apply may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -37,6 +47,14 @@ pub struct Follow {
     retry: Backoff,
     retry_at: Option<Instant>,
     checkpoint_at: Option<Instant>,
+    drifts: Drifts,
+    /// Hears of changes at once, where the kernel has room for that.
+    watch: Option<Watch>,
+    /// Whether it was said that it has not.
+    unwatched: bool,
+    /// When files are looked at again: as far as their stamps tell, and all of them.
+    look_at: Option<Instant>,
+    look_at_all_at: Instant,
     /// The digest that came last, applied or not: only another one is news.
     seen: Option<Sha256>,
     /// What was logged last: the same failure is not logged again.
@@ -60,14 +78,17 @@ enum Event {
     Polled(Result<Pulled, PullError>),
     Retry,
     Checkpoint,
+    Stirred,
+    Look,
+    LookAtAll,
     Stop,
 }
 
 type Poll = Pin<Box<dyn Future<Output = Result<Pulled, PullError>> + Send>>;
 
 impl Follow {
-    /// Follows with `applier`.
-    pub fn new(applier: Applier, leader: Arc<Leader>, queue: Arc<Queue>, board: Arc<Board>) -> Self {
+    /// Follows with `applier`. To be called where a runtime runs.
+    pub fn new(applier: Applier, leader: Arc<Leader>, queue: Arc<Queue>, board: Arc<Board>, on_drift: OnDrift) -> Self {
         let (owes, seen) = (applier.is_unfinished(), applier.gave_up());
         Self {
             applier,
@@ -79,6 +100,11 @@ impl Follow {
             // What a crash left undone doesn't wait.
             retry_at: owes.then(Instant::now),
             checkpoint_at: Some(Instant::now() + CHECKPOINT_AFTER),
+            drifts: Drifts::new(on_drift),
+            watch: None,
+            unwatched: false,
+            look_at: None,
+            look_at_all_at: Instant::now(),
             seen,
             told: None,
         }
@@ -96,6 +122,9 @@ impl Follow {
                 () = until(self.retry_at) => Event::Retry,
                 pulled = &mut poll => Event::Polled(pulled),
                 () = until(self.checkpoint_at) => Event::Checkpoint,
+                () = stirred(&mut self.watch) => Event::Stirred,
+                () = until(self.look_at) => Event::Look,
+                () = sleep_until(self.look_at_all_at) => Event::LookAtAll,
             };
             let mut pause = None;
             let mut halt = stop.clone();
@@ -106,6 +135,9 @@ impl Follow {
                     Event::Retry => self.try_again().await,
                     Event::Polled(pulled) => pause = Some(self.polled(pulled).await),
                     Event::Checkpoint => self.checkpoint().await,
+                    Event::Stirred => self.look_at = self.look_at.or(Some(Instant::now() + SETTLED)),
+                    Event::Look => self.look(false).await,
+                    Event::LookAtAll => self.look(true).await,
                 }
                 true
             };
@@ -145,11 +177,18 @@ impl Follow {
     }
 
     async fn asked(&mut self, request: crate::queue::Request) {
+        self.drifts.ask();
         self.apply(promised(request, None)).await;
     }
 
     async fn apply(&mut self, order: Order) {
+        let leave = self.drifts.leave(Instant::now());
+        self.apply_leaving(order, leave).await;
+    }
+
+    async fn apply_leaving(&mut self, order: Order, leave: Leave) {
         let id = order.id.clone();
+        self.applier.leave(leave);
         let mut ended = self.applier.apply(order).await;
         if let Ended::Failed(ApplyError::Pull(error)) = &ended
             && error.is_absence()
@@ -233,12 +272,16 @@ impl Follow {
         self.seen = Some(bundle.digest);
         // Whoever announced this revision meanwhile is served by the same apply.
         let request = self.queue.take();
+        if request.is_some() {
+            self.drifts.ask();
+        }
         if request.is_none() && self.applier.gave_up() == Some(bundle.digest) {
             return;
         }
         let same = self.applier.applied().is_some_and(|applied| applied.digest == bundle.digest);
         let settled = !self.applier.is_unfinished() && self.applier.gave_up().is_none();
-        if same && settled && request.is_none() && !self.drifted().await {
+        // What can't be looked at fails the apply, which says why.
+        if same && settled && request.is_none() && !self.applier.has_drifted().await.unwrap_or(true) {
             self.seen = None;
             return;
         }
@@ -251,36 +294,13 @@ impl Follow {
         self.apply(order).await;
     }
 
-    /// The leader has nothing new: is the disk still as it was left?
+    /// The leader has nothing new. If it took back what failed, say that all is well again.
     async fn looked(&mut self) {
-        let gave_up = self.applier.gave_up();
-        if gave_up.is_some() {
-            // What runs instead of what failed is kept as it should be; where nothing runs, a person is at work.
-            if self.seen == gave_up
-                && !self.applier.is_stopped()
-                && !self.applier.is_unfinished()
-                && self.drifted().await
-            {
-                self.apply(Order::of_its_own(Wanted::retry(), None)).await;
-            }
-            return;
-        }
-        let current = self.seen.is_none();
         let failed_before = self.board.status().state == State::Failed;
-        if current && (self.drifted().await || (failed_before && !self.applier.is_unfinished())) {
-            if failed_before {
-                // The leader took back what failed: say that all is well again.
-                self.apply(Order { promised: true, ..Order::of_its_own(Wanted::retry(), None) }).await;
-                return;
-            }
-            tracing::warn!("files were changed by somebody else: they are written again");
-            self.apply(Order::of_its_own(Wanted::retry(), None)).await;
+        let settled = !self.applier.is_unfinished() && self.applier.gave_up().is_none();
+        if self.seen.is_none() && failed_before && settled {
+            self.apply(Order { promised: true, ..Order::of_its_own(Wanted::retry(), None) }).await;
         }
-    }
-
-    async fn drifted(&self) -> bool {
-        // What can't be looked at fails the next apply, which says why.
-        self.applier.has_drifted_in_depth().await.unwrap_or(true)
     }
 
     async fn checkpoint(&mut self) {
@@ -289,6 +309,8 @@ impl Follow {
             tracing::warn!(%error, "what was written could not be made durable yet; the journal still has it");
             self.checkpoint_at = Some(Instant::now() + self.retry.next_wait());
         }
+        self.watch_again().await;
+        self.look_at = Some(Instant::now());
     }
 
     fn back(&mut self) {

@@ -107,6 +107,25 @@ impl Desk {
             "Applies since the start.",
             &[("{result=\"applied\"}", number(succeeded)), ("{result=\"failed\"}", number(failed))],
         );
+        let (repaired, left): (Vec<_>, Vec<_>) = status.drift.iter().partition(|drift| drift.repaired);
+        metric(
+            "lockstep_drifted_files",
+            "gauge",
+            "Files that somebody else changed: written again within the last hour, or left as they are.",
+            &[("{state=\"repaired\"}", number(repaired.len() as u64)), ("{state=\"left\"}", number(left.len() as u64))],
+        );
+        metric(
+            "lockstep_drift_repairs_total",
+            "counter",
+            "Times that a file was written again since the start because somebody else had changed it.",
+            &[("", number(self.board.repairs()))],
+        );
+        metric(
+            "lockstep_drift_watched",
+            "gauge",
+            "Whether changes of files are heard of at once (1), or found once a minute (0).",
+            &[("", i64::from(self.board.is_watching()))],
+        );
         metric(
             "lockstep_leader_last_seen_timestamp_seconds",
             "gauge",

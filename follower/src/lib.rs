@@ -13,6 +13,7 @@ pub mod compose;
 pub mod config;
 pub mod disk;
 pub mod docker;
+pub mod drift;
 pub mod ended;
 pub mod error;
 pub mod follow;
@@ -101,7 +102,7 @@ pub async fn run(
     let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), engine));
     let applying =
         Applier::new(leader.clone(), docker, store, board.clone(), config.state_folder.join("staging"), applied);
-    let mut following = tokio::spawn(Follow::new(applying, leader, queue, board).run(stopping));
+    let mut following = tokio::spawn(Follow::new(applying, leader, queue, board, config.on_drift).run(stopping));
     tokio::select! {
         () = shutdown => {}
         // It ends by itself only by a bug; systemd starts it again, and the journal knows where it was.

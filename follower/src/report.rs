@@ -22,7 +22,7 @@ pub async fn run(board: Arc<Board>, leader: Arc<Leader>, engine: Option<Arc<Engi
     refresh(&board, engine.as_deref()).await;
     loop {
         changes.mark_unchanged();
-        let status = board.status();
+        let status = board.report();
         match leader.report(&status).await {
             Ok(()) => {
                 board.leader_seen();

@@ -5,6 +5,7 @@ use crate::applied::{Applied, Known, Owed};
 use crate::disk::{DataFolder, DiskError};
 use crate::journal::{Found, Journal, JournalError, Record};
 use crate::plan;
+use crate::plan::drift::Leave;
 use crate::previous::{Previous, PreviousError};
 use crate::snapshot::Snapshot;
 use crate::stamps::Stamps;
@@ -12,8 +13,9 @@ use crate::state::{StateError, StateFolder};
 use crate::steps::{Steps, Write};
 use crate::write::{Contents, Touched, redo, stage};
 use lockstep_edge::clock;
-use lockstep_shared::{Bundle, Name, SafePath, Sha256};
+use lockstep_shared::{Bundle, Name, OnDrift, SafePath, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +32,8 @@ pub struct Store {
     data: Option<DataFolder>,
     /// Hashes of what was read before.
     stamps: Stamps,
+    /// What a plan leaves as it is, though it is not as it was written.
+    leave: Leave,
     /// Written, but perhaps not durable by itself yet.
     touched: Touched,
 }
@@ -77,6 +81,7 @@ impl Store {
             data_folder: data_folder.to_owned(),
             data: None,
             stamps: Stamps::default(),
+            leave: Leave::default(),
             touched: Touched::default(),
         };
         let Some(last) = found.last() else {
@@ -146,12 +151,36 @@ impl Store {
         let data = DataFolder::open(&self.data_folder, written_before)?;
         let written = applied.into_iter().flat_map(|applied| applied.files.keys().map(SafePath::as_str));
         let snapshot = match bundle {
-            Some(bundle) => data.look(plan::paths(bundle, applied), &mut self.stamps)?,
+            Some(bundle) => {
+                let mut snapshot = data.look(plan::paths(bundle, applied), &mut self.stamps)?;
+                snapshot.leave(self.leave.left(bundle, applied, &snapshot));
+                snapshot
+            }
             None => data.look(written, &mut self.stamps)?,
         };
         let path = data.path().to_owned();
         self.data = Some(data);
         Ok((snapshot, path))
+    }
+
+    /// Has plans leave files as they are from now on.
+    pub fn leave(&mut self, leave: Leave) {
+        self.leave = leave;
+    }
+
+    /// Whether a written file is to be written again, as far as stamps tell.
+    pub fn has_drifted(&mut self, applied: &Applied) -> Result<bool, StoreError> {
+        let (disk, _) = self.look(None, Some(applied))?;
+        let drifted = applied.drifted(&disk, self.leave.default);
+        Ok(drifted.iter().any(|one| one.policy == OnDrift::Repair && !self.leave.held.contains(&one.path)))
+    }
+
+    /// A file of at most so many bytes, if it is text.
+    pub fn text(&self, path: &SafePath, most: usize) -> Option<String> {
+        let file = std::fs::File::from(self.data.as_ref()?.file(path.as_str()).ok()?);
+        let mut bytes = Vec::new();
+        file.take(most as u64 + 1).read_to_end(&mut bytes).ok()?;
+        String::from_utf8(bytes).ok().filter(|text| text.len() <= most)
     }
 
     /// Reads every file at the next look, whatever its stamps say.

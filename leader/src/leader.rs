@@ -5,6 +5,7 @@ use crate::audit::Audit;
 use crate::backup;
 use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
+use crate::drift::Drifts;
 use crate::fault::Faults;
 use crate::fleet::Reports;
 use crate::http::Waits;
@@ -35,6 +36,8 @@ pub struct Leader {
     pub stop: watch::Receiver<bool>,
     /// Held long polls.
     pub waits: Waits,
+    /// Makes diffs of what followers found changed.
+    pub drifts: Drifts,
     /// What machines were proven to run, over time.
     pub chronicle: Chronicle,
     /// Who may come in from elsewhere.
@@ -151,6 +154,7 @@ impl Leader {
             published: watch::Sender::new(Arc::new(published)),
             stop,
             waits: Waits::default(),
+            drifts: Drifts::new(&config.state),
             chronicle: Chronicle::start(&config.state),
             access: Access::new(press.store().beside()?)?,
             audit: Audit::new(press.store().beside()?),

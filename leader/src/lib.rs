@@ -10,6 +10,7 @@ pub mod chronicle;
 pub mod config;
 pub mod desk;
 pub mod difference;
+pub mod drift;
 pub mod fault;
 pub mod fleet;
 pub mod foresee;

@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::collections::BTreeSet;
 
 /// What stands for a secret's value.
-const SHOWN: &str = "••••••••";
+pub(crate) const SHOWN: &str = "••••••••";
 /// Shorter texts are too likely to be something else.
 const SHORTEST: usize = 4;
 /// Shorter pieces of an encoded value are, too.

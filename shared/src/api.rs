@@ -101,6 +101,27 @@ pub struct Drift {
     /// What differs, line by line, without any secret; empty where that can't be shown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub diff: String,
+    /// What stands in its place; only on the way from the follower to the leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Found>,
+}
+
+/// What a follower found in the place of a file. It may hold secrets: the
+/// leader, which knows them all, makes the diff of it at once and drops it. No
+/// other route, log or file ever has it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Found {
+    /// All of its text.
+    pub text: String,
+    /// The hash of what was written there.
+    pub instead_of: Sha256,
+}
+
+/// Shows how much it is, not what.
+impl std::fmt::Debug for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Found({} bytes instead of {})", self.text.len(), self.instead_of)
+    }
 }
 
 /// `POST /lease`, follower to leader, held for up to a minute: may this

@@ -7,6 +7,7 @@ mod backup;
 mod blame;
 mod diff;
 mod disk;
+mod drift;
 mod follower;
 mod history;
 mod import;

@@ -150,7 +150,7 @@ pub(super) fn fleet(fleet: &Fleet, now: i64, paint: Paint) -> String {
     }
     let mut out = format!("published: revision {}\n{table}\n", fleet.revision);
     for machine in &fleet.machines {
-        for line in details(machine) {
+        for line in details(machine).into_iter().chain(super::drift::lines(machine, paint)) {
             out.push_str(&format!("{}: {line}\n", machine.name));
         }
     }

@@ -18,6 +18,7 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
     let answer = match serde_json::from_slice::<Status>(&admitted.body) {
         Ok(status) => {
             let machine = admitted.seal.keyid();
+            let status = shown(&leader, machine, status).await;
             tracing::debug!(machine, state = ?status.state, "report");
             leader.chronicle.note(machine, &status);
             leader.reports.store(machine, status);
@@ -31,4 +32,19 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
         }
     };
     admitted.seal.sign(answer)
+}
+
+/// The report as it may be kept: diffs for what was found in the place of files.
+async fn shown(leader: &Arc<Leader>, machine: &str, mut status: Status) -> Status {
+    if status.drift.is_empty() {
+        return status;
+    }
+    let (leader, machine) = (leader.clone(), machine.to_owned());
+    let shown = tokio::task::spawn_blocking(move || {
+        let published = leader.published();
+        let served = published.served.get(machine.as_str()).map(|served| served.bundle.clone());
+        leader.drifts.show(&mut status, published.revision.number, served.as_deref());
+        status
+    });
+    shown.await.unwrap_or_default()
 }

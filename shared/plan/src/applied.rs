@@ -1,7 +1,7 @@
 //! What a follower last wrote, and what of it is proven: the past that a plan starts from.
 
 use crate::action::Action;
-use crate::snapshot::{Entry, Snapshot};
+use crate::snapshot::Entry;
 use lockstep_shared::api::{FailedBundle, Running, Undo};
 use lockstep_shared::{Bundle, File, Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256};
 use serde::{Deserialize, Serialize};
@@ -93,8 +93,13 @@ impl From<&File> for Known {
 }
 
 impl Known {
+    /// Whether another one says the same of what stands on the disk.
+    pub(crate) fn is_the_same_as(&self, other: &Self) -> bool {
+        (self.sha256, self.mode, self.owner) == (other.sha256, other.mode, other.owner)
+    }
+
     /// Whether the disk still has it.
-    fn stands(&self, entry: &Entry) -> bool {
+    pub(crate) fn stands(&self, entry: &Entry) -> bool {
         matches!(entry, Entry::File { sha256, mode, uid, gid }
             if *sha256 == self.sha256
                 && *mode == self.mode.bits()
@@ -103,11 +108,6 @@ impl Known {
 }
 
 impl Applied {
-    /// Whether a file that was written has been changed or removed since, by somebody else.
-    pub fn has_drifted(&self, disk: &Snapshot) -> bool {
-        self.files.iter().any(|(path, known)| !known.stands(disk.entry(path.as_str())))
-    }
-
     /// Whether an action failed and is to be tried again.
     pub fn owes(&self) -> bool {
         self.owed.iter().any(|owed| !owed.deferred)

@@ -12,7 +12,11 @@ pub(crate) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<Vec<Change
     let mut changed = Vec::new();
     let mut obstacles = Vec::new();
     for file in &inputs.bundle.files {
-        let kind = if file.path.is_protected() {
+        let kind = if inputs.disk.is_left(&file.path) {
+            plan.notes
+                .push(format!("{} was changed by somebody else and is left as it is (lockstep status)", file.path));
+            continue;
+        } else if file.path.is_protected() {
             protected(inputs, &file.path, plan).map(|()| None)
         } else {
             managed(inputs, file)

@@ -8,6 +8,7 @@ pub mod applied;
 mod compose;
 pub mod compose_file;
 pub mod container;
+pub mod drift;
 mod files;
 mod order;
 mod show;

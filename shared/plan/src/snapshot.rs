@@ -1,7 +1,7 @@
 //! What stands on the disk where an apply is concerned with it.
 
-use lockstep_shared::Sha256;
-use std::collections::BTreeMap;
+use lockstep_shared::{SafePath, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The end of every staged file's name.
 pub const STAGED: &str = ".lockstep-new";
@@ -56,12 +56,23 @@ pub enum Obstacle {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     entries: BTreeMap<String, Entry>,
+    left: BTreeSet<SafePath>,
 }
 
 impl Snapshot {
     /// What stands at `path`; what was not looked at counts as absent.
     pub fn entry(&self, path: &str) -> &Entry {
         self.entries.get(path).unwrap_or(&Entry::Absent)
+    }
+
+    /// Has the plan leave these files as they are.
+    pub fn leave(&mut self, paths: BTreeSet<SafePath>) {
+        self.left = paths;
+    }
+
+    /// Whether the plan is to leave a file as it is.
+    pub fn is_left(&self, path: &SafePath) -> bool {
+        self.left.contains(path)
     }
 
     /// Whether it was looked at.
