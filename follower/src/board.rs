@@ -149,12 +149,9 @@ impl Board {
         });
     }
 
-    /// The leader has answered. Nobody is woken for that alone.
+    /// The leader has answered. Nobody is woken for that alone, except the first time.
     pub fn leader_seen(&self) {
-        self.status.send_if_modified(|status| {
-            status.leader_seen = Some(clock::now());
-            false
-        });
+        self.status.send_if_modified(|status| status.leader_seen.replace(clock::now()).is_none());
     }
 
     /// Has the status reported once more.

@@ -104,7 +104,7 @@ impl Follow {
             watch: None,
             unwatched: false,
             look_at: None,
-            look_at_all_at: Instant::now(),
+            look_at_all_at: Instant::now() + CHECKPOINT_AFTER,
             seen,
             told: None,
         }
