@@ -11,6 +11,7 @@ mod commands;
 mod containers;
 mod crashes;
 mod drift;
+mod faults;
 mod files;
 mod harness;
 mod independent;

@@ -8,6 +8,7 @@ use crate::container::Container;
 use crate::docker::{Details, Engine, EngineError};
 use crate::plan::waves;
 use crate::prove::{Expected, Unproven, Upright, prove};
+use crate::step::Step;
 use futures_util::future::{join, join_all};
 use futures_util::stream::Empty;
 use lockstep_shared::api::{self, Outcome};
@@ -158,6 +159,7 @@ impl Stage<'_> {
         let container = container.ok_or(Failure::Gone(name))?;
         let name = container.name.as_str();
         tracing::info!(service = %action.service, container = name, verb = %action.verb, why = %action.why, "acting");
+        Step::Act.begins();
         match &action.verb {
             Verb::Live(steps) => {
                 let before = self.engine.details(name).await?;
@@ -252,6 +254,7 @@ impl Stage<'_> {
             .collect();
         let names = services.keys().cloned().collect::<Vec<_>>().join(", ");
         tracing::info!(services = %names, force, "compose brings services up");
+        Step::Act.begins();
         let file = self.data_folder.join(file.as_str());
         let folder = file.parent().unwrap_or(self.data_folder);
         // On a machine without any container nothing can be disturbed, and compose sees to all that is needed.

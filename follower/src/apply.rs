@@ -13,6 +13,7 @@ use crate::ended::{ApplyError, Ended};
 use crate::plan::Wanted;
 use crate::plan::drift::Leave;
 use crate::pull::{Leader, PullError};
+use crate::step::Step;
 use crate::store::Store;
 use lockstep_edge::clock;
 use lockstep_shared::api::{self, Apply, Outcome, Running};
@@ -150,7 +151,8 @@ impl Applier {
         let tried = self.attempt(&mut apply, &mut lap, &wanted, given, insists).await;
         apply.took_ms = took;
         match tried {
-            Ok(false) if !promised => Ended::Nothing,
+            // A failure that is shown is over as soon as there is nothing left to do.
+            Ok(false) if !promised && !self.board.shows_failure() => Ended::Nothing,
             Ok(_) => {
                 if let Some(applied) = self.applied.as_ref().filter(|_| apply.digest.is_none()) {
                     (apply.revision, apply.digest) = (applied.revision, Some(applied.digest));
@@ -177,6 +179,7 @@ impl Applier {
 
     /// Shows how an apply ended.
     pub(crate) fn ended(&self, apply: Apply) {
+        Step::Report.begins();
         let applied = self.applied.as_ref();
         self.board.ended(
             apply,

@@ -11,6 +11,7 @@ use crate::ended::ApplyError;
 use crate::journal::Record;
 use crate::plan::{Inputs, Plan, Wanted, plan};
 use crate::pull::Pulled;
+use crate::step::Step;
 use crate::store::WriteError;
 use crate::write::Contents;
 use futures_util::future::join;
@@ -59,6 +60,7 @@ impl Applier {
         if !plan.is_empty() {
             self.board.applying(apply);
         }
+        Step::Check.begins();
         if !plan.checks.is_empty() {
             check::run(&plan.checks, &bundle, &self.staging).await?;
             lap.end("check");
@@ -98,6 +100,7 @@ impl Applier {
         given: Option<(Arc<Bundle>, u64)>,
         insists: bool,
     ) -> Result<Option<(Arc<Bundle>, u64)>, ApplyError> {
+        Step::Fetch.begins();
         if given.is_some() {
             return Ok(given);
         }
@@ -158,6 +161,7 @@ impl Applier {
         wanted: &Wanted,
         containers: Option<&[Container]>,
     ) -> Result<Plan, ApplyError> {
+        Step::Plan.begins();
         let (bundle, applied, wanted) = (bundle.clone(), self.applied.clone(), wanted.clone());
         let containers = containers.map(<[Container]>::to_vec);
         let planned = self.on_disk(move |store| {
@@ -180,6 +184,7 @@ impl Applier {
     /// nothing is changed yet: an apply that may not go on leaves no trace.
     #[allow(clippy::unused_async, reason = "the step has its place before it has its work")]
     async fn lease(&mut self, _apply: &mut Apply, _plan: &Plan) -> Result<(), ApplyError> {
+        Step::Lease.begins();
         Ok(())
     }
 

@@ -103,6 +103,11 @@ impl Board {
         self.watches.load(Ordering::Relaxed)
     }
 
+    /// Whether the last apply failed.
+    pub fn shows_failure(&self) -> bool {
+        self.status.borrow().state == State::Failed
+    }
+
     /// Hears of every change.
     pub fn subscribe(&self) -> watch::Receiver<Status> {
         self.status.subscribe()

@@ -7,6 +7,7 @@
 
 use crate::action::Action;
 use crate::applied::Applied;
+use crate::step::Step;
 use crate::steps::Steps;
 use crate::write::Contents;
 use lockstep_shared::Sha256;
@@ -34,10 +35,21 @@ pub struct Record {
 pub struct Found {
     /// The record.
     pub record: Record,
-    /// Whether it was acted on and proven.
-    pub proven: bool,
+    /// How far it got.
+    pub progress: Progress,
     /// The new bytes of the files in `record.steps.write`.
     pub contents: Contents,
+}
+
+/// How far a committed record got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Its files may be in their places or not.
+    Committed = 1,
+    /// It was acted on and proven.
+    Proven = 2,
+    /// Its files are in their places, and containers are acted on.
+    Acting = 3,
 }
 
 /// Why the journal can't be used.
@@ -69,8 +81,6 @@ const MAGIC: &[u8; 8] = b"lockstJ1";
 /// magic 8, generation 8, sequence 4, progress 1 + 3 spare, intent's length 8, contents' length 8, SHA-256 of the intent 32.
 const HEADER: usize = 72;
 const PROGRESS_AT: u64 = 20;
-const COMMITTED: u8 = 1;
-const PROVEN: u8 = 2;
 /// Written once at the beginning: overwriting allocated blocks needs no second write for the file's size.
 const ALLOCATED: usize = 1024 * 1024;
 /// Past this the caller should make all records durable elsewhere first.
@@ -149,8 +159,9 @@ impl Journal {
         if !rest.is_empty() {
             return Ok(None);
         }
-        let proven = header[20] == PROVEN;
-        Ok(Some((Found { record, proven, contents }, end)))
+        let progress = [Progress::Proven, Progress::Acting].into_iter().find(|progress| *progress as u8 == header[20]);
+        let progress = progress.unwrap_or(Progress::Committed);
+        Ok(Some((Found { record, progress, contents }, end)))
     }
 
     /// Commits a record: once this returns it survives any crash. `contents`
@@ -173,12 +184,15 @@ impl Journal {
         header[..8].copy_from_slice(MAGIC);
         header[8..16].copy_from_slice(&self.generation.to_le_bytes());
         header[16..20].copy_from_slice(&self.sequence.to_le_bytes());
-        header[20] = COMMITTED;
+        header[20] = Progress::Committed as u8;
         header[24..32].copy_from_slice(&(intent as u64).to_le_bytes());
         header[32..40].copy_from_slice(&(content as u64).to_le_bytes());
         header[40..].copy_from_slice(&digest.0);
         buffer[..HEADER].copy_from_slice(&header);
-        let written = self.file.write_all_at(buffer, self.end).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all_at(buffer, self.end).and_then(|()| {
+            Step::Commit.begins();
+            self.file.sync_data()
+        });
         let length = buffer.len() as u64;
         buffer.clear();
         buffer.shrink_to(KEPT_BUFFER);
@@ -193,10 +207,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes that the last record was acted on and proven. Not synced: after a
-    /// power failure all containers start anew, and acting again is right.
-    pub fn prove(&self) -> Result<(), JournalError> {
-        self.file.write_all_at(&[PROVEN], self.last + PROGRESS_AT).map_err(|source| JournalError {
+    /// Notes how far the last record got. Not synced: after a power failure all
+    /// containers start anew, and acting again is right.
+    pub fn note(&self, progress: Progress) -> Result<(), JournalError> {
+        self.file.write_all_at(&[progress as u8], self.last + PROGRESS_AT).map_err(|source| JournalError {
             operation: "marking",
             path: self.path.clone(),
             source,
@@ -250,7 +264,13 @@ mod tests {
         let (_, found) = Journal::open(path).unwrap();
         found
             .into_iter()
-            .map(|one| (one.record.applied.revision, one.proven, one.contents.values().next().unwrap().to_vec()))
+            .map(|one| {
+                (
+                    one.record.applied.revision,
+                    one.progress == Progress::Proven,
+                    one.contents.values().next().unwrap().to_vec(),
+                )
+            })
             .collect()
     }
 
@@ -261,7 +281,7 @@ mod tests {
         let (mut journal, found) = Journal::open(&path).unwrap();
         assert!(found.is_empty());
         commit(&mut journal, 1, b"one");
-        journal.prove().unwrap();
+        journal.note(Progress::Proven).unwrap();
         commit(&mut journal, 2, b"two!");
         assert_eq!(reopen(&path), [(1, true, b"one".to_vec()), (2, false, b"two!".to_vec())]);
         journal.blank().unwrap();

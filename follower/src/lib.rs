@@ -26,6 +26,7 @@ pub mod queue;
 pub mod report;
 pub mod stamps;
 pub mod state;
+pub mod step;
 pub mod store;
 mod undo;
 pub mod view;
@@ -60,6 +61,7 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), FollowerError> {
+    let _armed = step::arm();
     let environment =
         std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
     let config = config::load(&root, environment)?;

@@ -3,6 +3,7 @@
 
 use crate::container::Container;
 use crate::docker::{Details, Engine, EngineError};
+use crate::step::Step;
 use crate::view::View;
 use futures_util::{Stream, StreamExt as _, stream};
 use lockstep_shared::{SafePath, Sha256};
@@ -120,6 +121,7 @@ pub async fn prove(
     data_folder: &Path,
     expected: &[Expected<'_>],
 ) -> Result<String, Unproven> {
+    Step::Prove.begins();
     let name = container.name.as_str();
     let (details, up) = match upright {
         Upright::AsItIs => (engine.details(name).await?, None),

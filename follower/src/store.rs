@@ -3,13 +3,14 @@
 
 use crate::applied::{Applied, Known, Owed};
 use crate::disk::{DataFolder, DiskError};
-use crate::journal::{Found, Journal, JournalError, Record};
+use crate::journal::{Found, Journal, JournalError, Progress, Record};
 use crate::plan;
 use crate::plan::drift::Leave;
 use crate::previous::{Previous, PreviousError};
 use crate::snapshot::Snapshot;
 use crate::stamps::Stamps;
 use crate::state::{StateError, StateFolder};
+use crate::step::Step;
 use crate::steps::{Steps, Write};
 use crate::write::{Contents, Touched, redo, stage};
 use lockstep_edge::clock;
@@ -95,6 +96,7 @@ impl Store {
         let (steps, contents) = merged(&found);
         tracing::info!(
             revision = applied.revision, digest = %applied.digest, applies = found.len(), owed = applied.owed.len(),
+            progress = ?last.progress,
             "going through the journal: what was committed before the last stop is finished"
         );
         store.journaled.extend(contents_of(&found).into_keys());
@@ -203,6 +205,8 @@ impl Store {
         }
         journaled.extend(record.steps.write.iter().map(|write| write.sha256));
         touched.and(staged.swap(contents).map_err(WriteError::Halfway)?);
+        // For the log of the next start only: whatever it says, what is unproven is done again.
+        let _ = journal.note(Progress::Acting);
         Ok(())
     }
 
@@ -230,7 +234,7 @@ impl Store {
     /// Notes how acting on the last written record ended.
     pub fn settle(&mut self, applied: &Applied, committed: bool) -> Result<(), StoreError> {
         if committed && !applied.owes() {
-            self.journal.prove()?;
+            self.journal.note(Progress::Proven)?;
         }
         Ok(self.state.save(applied)?)
     }
@@ -255,11 +259,15 @@ impl Store {
     /// proven to run for an undo, and forgets the journal. `good` is that
     /// bundle, where it is still in memory.
     pub fn checkpoint(&mut self, applied: &Applied, good: Option<&Bundle>) -> Result<(), StoreError> {
+        Step::Checkpoint.begins();
         if let Some(data) = &self.data {
             self.touched.sync(data)?;
         }
+        Step::Checkpoint.begins();
         self.keep(applied, good)?;
+        Step::Checkpoint.begins();
         self.state.save(applied)?;
+        Step::Checkpoint.begins();
         if !self.journal.is_empty() {
             self.journal.blank()?;
             self.journaled.clear();
@@ -321,7 +329,7 @@ fn recovered(last: &Found) -> Applied {
     let mut applied = last.record.applied.clone();
     let owed = |deferred| move |action: &crate::action::Action| Owed { action: action.clone(), deferred };
     let later = last.record.deferred.iter().map(owed(true));
-    let due = last.record.actions.iter().filter(|_| !last.proven).map(owed(false));
+    let due = last.record.actions.iter().filter(|_| last.progress != Progress::Proven).map(owed(false));
     applied.settle(due.chain(later).collect(), clock::now());
     applied
 }

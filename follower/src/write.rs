@@ -5,6 +5,7 @@
 use crate::disk::{DataFolder, DiskError};
 use crate::snapshot::{STAGED, Snapshot};
 use crate::stamps::Stamps;
+use crate::step::Step;
 use crate::steps::{How, Steps, Write};
 use lockstep_shared::{SafePath, Sha256};
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Gid, Mode as Permissions, OFlags, Uid};
@@ -98,6 +99,7 @@ impl Staged<'_> {
         touched.folders.extend(self.made.iter().cloned());
         for (write, ready) in self.steps.write.iter().zip(&self.ready) {
             let path = write.path.as_str();
+            Step::Swap.begins();
             match ready {
                 Ready::Staged(name) => {
                     let folder = &self.folders[parent(&write.path)];
@@ -121,6 +123,7 @@ impl Staged<'_> {
             touched.files.insert(write.path.clone());
         }
         for path in &self.steps.remove {
+            Step::Swap.begins();
             if remove(self.data, path)? {
                 touched.folders.insert(parent(path).to_owned());
             }
@@ -129,6 +132,7 @@ impl Staged<'_> {
     }
 
     fn prepare(&mut self, write: &Write, content: &[u8]) -> Result<Ready, DiskError> {
+        Step::Stage.begins();
         let path = write.path.as_str();
         let data = self.data;
         if write.how == How::InPlace {

@@ -170,6 +170,13 @@ impl Platform {
         Process::start(command)
     }
 
+    /// A follower with these variables in its environment.
+    pub(crate) fn start_follower_with(&self, name: &str, environment: &[(&str, &str)]) -> Process {
+        let mut command = Command::new(BINARY);
+        command.arg("follower").arg("--root").arg(self.follower_root(name)).envs(environment.iter().copied());
+        Process::start(command)
+    }
+
     /// A follower of the running leader, without an engine.
     pub(crate) fn follower(&self, name: &str) -> Process {
         self.write_follower_config(name, &self.leader_url(), &Value::Null);
