@@ -292,3 +292,54 @@ fn an_nginx_that_rejects_its_configuration_serves_the_old_one() {
     assert!(failed.why.contains("unknown directive \"no_such_directive\""), "{}", failed.why);
     assert_eq!(Engine::exec(&nginx, &["wget", "-q", "-O", "-", "http://127.0.0.1/"]), "one");
 }
+
+#[test]
+fn what_dies_of_a_signal_only_a_moment_later_is_undone_too() {
+    let project = Project::new("undo-late");
+    let mut platform = platform();
+    platform.template("core/role.yml", "files:\n  alpha/**: {on_change: 'signal:HUP'}\n");
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    // It goes on for a moment after the signal, so it is proven at first.
+    let script = "trap 'read word < /app/conf/x.conf; if [ \"$word\" = bad ]; then sleep 0.5; echo cannot; exit 7; fi' HUP; \
+        while :; do sleep 0.05; done";
+    let alpha = picky(&platform, &project, "alpha", script, &[]);
+    platform.platform_yml("settings: {A: bad}\n");
+    platform.good(&["publish", "--yes"]);
+    let undone = |status: &Status| status.failed.as_ref().is_some_and(|failed| failed.undo == Undo::Done);
+    let fleet = platform.until("it is undone", |fleet| undone(of(fleet)));
+    let told = of(&fleet);
+    let why = &told.failed.as_ref().unwrap().why;
+    assert!(why.contains("shortly after it was proven, with exit code 7") && why.contains("cannot"), "{why}");
+    let shown: Vec<_> = told.apply.as_ref().unwrap().actions.iter().map(|action| action.verb.as_str()).collect();
+    assert_eq!(shown, ["signal:HUP", "restart"], "a signal does not reach what is dead");
+    assert_eq!((told.running.as_ref().map(|running| running.revision), told.state), (Some(1), State::Failed));
+    assert_eq!(file(&platform, "alpha"), "one\n");
+    assert_eq!(Engine::docker(&["inspect", "-f", "{{.State.Running}}", &alpha]), "true");
+}
+
+#[test]
+fn health_that_a_signal_turns_bad_is_waited_for_and_undone() {
+    let project = Project::new("undo-sick");
+    let mut platform = platform();
+    platform.template("core/role.yml", "files:\n  alpha/**: {on_change: 'signal:HUP'}\n");
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    let script =
+        "cat /app/conf/x.conf > /tmp/word; trap 'cat /app/conf/x.conf > /tmp/word' HUP; while :; do sleep 0.05; done";
+    let health = "--health-cmd=read word < /tmp/word; test \"$word\" != bad";
+    let options = [health, "--health-interval=200ms", "--health-retries=2", "--health-timeout=5s"];
+    let alpha = picky(&platform, &project, "alpha", script, &options);
+    platform.until("healthy", |_| Engine::docker(&["inspect", "-f", "{{.State.Health.Status}}", &alpha]) == "healthy");
+    platform.platform_yml("settings: {A: good}\n");
+    platform.publish();
+    let detail = status(&platform).last_change.unwrap().actions.remove(0).detail;
+    assert!(detail.starts_with("it goes on running and is healthy"), "{detail}");
+    platform.platform_yml("settings: {A: bad}\n");
+    let told = poison(&platform);
+    let failed = told.failed.unwrap();
+    assert!(failed.why.contains("unhealthy"), "{}", failed.why);
+    assert_eq!((failed.undo, told.running.map(|running| running.revision)), (Undo::Done, Some(2)));
+}

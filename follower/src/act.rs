@@ -11,6 +11,7 @@ use crate::prove::{Expected, Unproven, Upright, prove};
 use crate::step::Step;
 use futures_util::future::{join, join_all};
 use futures_util::stream::Empty;
+use lockstep_edge::clock;
 use lockstep_shared::api::{self, Outcome};
 use lockstep_shared::{OnChange, SafePath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,7 +173,7 @@ impl Stage<'_> {
                         OnChange::None | OnChange::Restart | OnChange::Recreate => {}
                     }
                 }
-                self.prove(container, &Upright::GoesOn(before.started_at), action).await
+                self.prove(container, &Upright::GoesOn(before, clock::now()), action).await
             }
             Verb::Restart => {
                 let before: Details = self.engine.details(name).await?;

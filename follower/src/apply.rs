@@ -3,7 +3,8 @@
 //! [`Applier::unfinished`].
 
 use crate::act::{Acted, Blame, Stage, pending};
-use crate::action::{Action, Verb};
+use crate::action::Action;
+use crate::aftermath::Watch;
 use crate::applied::{Applied, Owed};
 use crate::board::Board;
 use crate::compose::Compose;
@@ -47,6 +48,8 @@ pub struct Applier {
     pub(crate) good: Option<Arc<Bundle>>,
     /// What an apply had to do that failed before it changed anything.
     unfinished: Option<Unfinished>,
+    /// What was proven just now, and may still die of it.
+    pub(crate) watched: Option<Watch>,
 }
 
 struct Unfinished {
@@ -105,7 +108,7 @@ impl Applier {
         applied: Option<Applied>,
     ) -> Self {
         let store = Arc::new(Mutex::new(store));
-        Self { leader, docker, store, board, staging, applied, good: None, unfinished: None }
+        Self { leader, docker, store, board, staging, applied, good: None, unfinished: None, watched: None }
     }
 
     /// What is on the disk.
@@ -278,7 +281,10 @@ impl Applier {
         committed: bool,
     ) -> Result<(), ApplyError> {
         let Some(blame) = acted.blame else {
-            return self.settle(owed(deferred, true).collect(), committed).await;
+            let before = self.running().cloned();
+            self.settle(owed(deferred, true).collect(), committed).await?;
+            self.watch(apply, actions, &acted, before);
+            return Ok(());
         };
         let why = failures(&acted.results);
         let failed = actions.iter().zip(&acted.results).filter(|(_, result)| result.outcome != Outcome::Proven);
@@ -368,16 +374,11 @@ pub(crate) struct Failing {
     pub(crate) left: Vec<Owed>,
 }
 
-/// What was begun, to be done again with the old files, at least as thoroughly:
-/// what a signal killed needs a restart.
-fn again(actions: &[Action], acted: &Acted) -> Vec<Owed> {
-    let begun = actions.iter().zip(&acted.results).zip(&acted.begun).filter(|(_, begun)| **begun);
-    let again = begun.map(|((action, result), _)| {
-        let dead = matches!(action.verb, Verb::Live(_) | Verb::None) && result.outcome != Outcome::Proven;
-        let verb = if dead { Verb::Restart } else { action.verb.clone() };
-        Owed { action: Action { verb, ..action.clone() }, deferred: false }
-    });
-    again.collect()
+/// What was begun, to be done again with the old files. Where a signal killed
+/// what it was sent to, the plan makes a restart of it.
+pub(crate) fn again(actions: &[Action], acted: &Acted) -> Vec<Owed> {
+    let begun = actions.iter().zip(&acted.begun).filter(|(_, begun)| **begun);
+    begun.map(|(action, _)| Owed { action: action.clone(), deferred: false }).collect()
 }
 
 /// What failed, each with its service.

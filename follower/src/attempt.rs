@@ -66,6 +66,10 @@ impl Applier {
             lap.end("check");
         }
         self.lease(apply, &plan).await?;
+        // What comes now is not what is watched any more.
+        if !plan.is_empty() {
+            self.watched = None;
+        }
         let written = self.write(&apply.id, &bundle, revision, &plan, None).await;
         lap.end("write");
         let committed = match written {

@@ -116,12 +116,16 @@ pub struct Details {
     pub restarts: i64,
     /// When it was last started, in the engine's words.
     pub started_at: String,
+    /// The same, Unix seconds; 0 where that can't be read.
+    pub started: i64,
     /// How its last run ended.
     pub exit_code: i64,
     /// Whether the engine starts it again when it ends.
     pub restarted_by_policy: bool,
     /// `none`, `starting`, `healthy`, `unhealthy`.
     pub health: String,
+    /// When the last healthcheck that passed began, Unix seconds; 0 if none is known.
+    pub last_passed: i64,
     /// How long the healthcheck may take to decide; `None` without one.
     pub health_deadline: Option<Duration>,
     /// TCP ports it says it serves.
@@ -376,6 +380,10 @@ fn details(found: ContainerInspectResponse) -> Details {
         addresses.push(std::net::Ipv4Addr::LOCALHOST.into());
     }
     addresses.sort_unstable();
+    let health = state.health.unwrap_or_default();
+    let passed = health.log.unwrap_or_default().into_iter().filter(|probe| probe.exit_code == Some(0));
+    let last_passed = passed.filter_map(|probe| probe.start).map(|start| unix(&start)).max().unwrap_or(0);
+    let started_at = state.started_at.unwrap_or_default();
     let tested = config.healthcheck.filter(|check| check.test.as_ref().is_some_and(|test| is_a_test(test)));
     Details {
         id: found.id.unwrap_or_default(),
@@ -383,12 +391,13 @@ fn details(found: ContainerInspectResponse) -> Details {
         running: state.running.unwrap_or_default(),
         restarting: state.restarting.unwrap_or_default(),
         restarts: found.restart_count.unwrap_or_default(),
-        started_at: state.started_at.unwrap_or_default(),
+        started: unix(&started_at),
+        started_at,
         exit_code: state.exit_code.unwrap_or_default(),
         restarted_by_policy: matches!(policy.as_str(), "always" | "unless-stopped"),
-        health: state
-            .health
-            .and_then(|health| health.status)
+        last_passed,
+        health: health
+            .status
             .map(|status| status.to_string())
             .filter(|status| !status.is_empty())
             .unwrap_or_else(|| "none".to_owned()),
@@ -400,6 +409,11 @@ fn details(found: ContainerInspectResponse) -> Details {
             config.stop_timeout.and_then(|seconds| seconds.try_into().ok()).unwrap_or(10),
         ),
     }
+}
+
+/// A time in the engine's words (RFC 3339) as Unix seconds; 0 where it is none.
+fn unix(time: &str) -> i64 {
+    time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
 }
 
 fn is_a_test(test: &[String]) -> bool {
@@ -429,6 +443,12 @@ mod tests {
         assert_eq!(depends_on("db:service_healthy:false,mq:service_started:true"), ["db", "mq"]);
         assert_eq!(depends_on("db,mq"), ["db", "mq"]);
         assert!(depends_on("").is_empty());
+    }
+
+    #[test]
+    fn the_engines_times_are_read_with_their_offset() {
+        assert_eq!(unix("2026-11-21T14:25:59.059376220Z"), unix("2026-11-21T16:25:59.059376220+02:00"));
+        assert_eq!((unix("1970-01-01T00:00:01Z"), unix("")), (1, 0));
     }
 
     #[test]

@@ -81,6 +81,7 @@ enum Event {
     Stirred,
     Look,
     LookAtAll,
+    Aftermath,
     Stop,
 }
 
@@ -121,6 +122,7 @@ impl Follow {
                 request = self.queue.next() => Event::Asked(request),
                 () = until(self.retry_at) => Event::Retry,
                 pulled = &mut poll => Event::Polled(pulled),
+                () = until(self.applier.watches_until()) => Event::Aftermath,
                 () = until(self.checkpoint_at) => Event::Checkpoint,
                 () = stirred(&mut self.watch) => Event::Stirred,
                 () = until(self.look_at) => Event::Look,
@@ -138,6 +140,7 @@ impl Follow {
                     Event::Stirred => self.look_at = self.look_at.or(Some(Instant::now() + SETTLED)),
                     Event::Look => self.look(false).await,
                     Event::LookAtAll => self.look(true).await,
+                    Event::Aftermath => self.aftermath().await,
                 }
                 true
             };
@@ -203,7 +206,9 @@ impl Follow {
 
     fn ended(&mut self, id: &str, ended: &Ended) {
         let applied = self.applier.applied();
-        self.checkpoint_at = applied.map(|_| Instant::now() + CHECKPOINT_AFTER);
+        // What is watched may still be undone, and a checkpoint keeps it as good.
+        let from = self.applier.watches_until().unwrap_or_else(Instant::now);
+        self.checkpoint_at = applied.map(|_| from + CHECKPOINT_AFTER);
         let (revision, digest) =
             applied.map_or((0, String::new()), |applied| (applied.revision, applied.digest.to_string()));
         match ended {
@@ -300,6 +305,12 @@ impl Follow {
         let settled = !self.applier.is_unfinished() && self.applier.gave_up().is_none();
         if self.seen.is_none() && failed_before && settled {
             self.apply(Order { promised: true, ..Order::of_its_own(Wanted::retry(), None) }).await;
+        }
+    }
+
+    async fn aftermath(&mut self) {
+        if let Some(ended) = self.applier.look_again().await {
+            self.ended("aftermath", &ended);
         }
     }
 

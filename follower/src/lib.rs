@@ -5,6 +5,7 @@
 //! one kind each.
 
 pub mod act;
+mod aftermath;
 pub mod apply;
 mod attempt;
 pub mod board;
@@ -61,7 +62,7 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), FollowerError> {
-    let _armed = step::arm();
+    let _armed = step::Armed::from_environment();
     let environment =
         std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
     let config = config::load(&root, environment)?;

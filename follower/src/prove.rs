@@ -26,8 +26,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub enum Upright {
     /// Nothing was done to it.
     AsItIs,
-    /// The same run goes on, which began at this time (the engine's words).
-    GoesOn(String),
+    /// The same run goes on, as it was before (the engine's words), and was
+    /// told something at this time, Unix seconds.
+    GoesOn(Details, i64),
     /// It was started anew and has to come up.
     ComesUp {
         /// How long it must stay up if nothing else shows that it works.
@@ -125,8 +126,9 @@ pub async fn prove(
     let name = container.name.as_str();
     let (details, up) = match upright {
         Upright::AsItIs => (engine.details(name).await?, None),
-        Upright::GoesOn(started_at) => {
-            (goes_on(engine, name, started_at).await?, Some("it goes on running".to_owned()))
+        Upright::GoesOn(before, since) => {
+            let (details, up) = goes_on(engine, name, before, *since).await?;
+            (details, Some(up))
         }
         Upright::ComesUp { settle, may_end } => {
             let (details, up) = comes_up(engine, name, *settle, *may_end, changes).await?;
@@ -137,15 +139,36 @@ pub async fn prove(
     Ok(up.into_iter().chain(seen).collect::<Vec<_>>().join("; "))
 }
 
-async fn goes_on(engine: &Engine, name: &str, started_at: &str) -> Result<Details, Unproven> {
-    let details = engine.details(name).await?;
-    if !details.running || details.restarting {
-        return Err(died(engine, name, &details).await);
+/// With a healthcheck it counts only once a check that began after `since` has
+/// passed: what it said before says nothing about the new files.
+async fn goes_on(engine: &Engine, name: &str, before: &Details, since: i64) -> Result<(Details, String), Unproven> {
+    let began = Instant::now();
+    loop {
+        let details = engine.details(name).await?;
+        if !details.running || details.restarting {
+            return Err(died(engine, name, &details).await);
+        }
+        if details.started_at != before.started_at {
+            return Err(Unproven::StartedAgain { container: name.to_owned(), started_at: details.started_at });
+        }
+        let container = name.to_owned();
+        let Some(deadline) = details.health_deadline.filter(|_| before.health == "healthy") else {
+            return Ok((details, "it goes on running".to_owned()));
+        };
+        match details.health.as_str() {
+            "unhealthy" => {
+                return Err(Unproven::Unhealthy { container, last_words: last_words(engine, name).await });
+            }
+            "healthy" if details.last_passed > since => {
+                return Ok((details, "it goes on running and is healthy".to_owned()));
+            }
+            _ if began.elapsed() > deadline => {
+                let last_words = last_words(engine, name).await;
+                return Err(Unproven::NeverHealthy { container, seconds: deadline.as_secs(), last_words });
+            }
+            _ => sleep(LOOK_AGAIN).await,
+        }
     }
-    if details.started_at != started_at {
-        return Err(Unproven::StartedAgain { container: name.to_owned(), started_at: details.started_at });
-    }
-    Ok(details)
 }
 
 async fn comes_up(
@@ -257,7 +280,7 @@ async fn died(engine: &Engine, name: &str, details: &Details) -> Unproven {
     }
 }
 
-async fn last_words(engine: &Engine, name: &str) -> String {
+pub(crate) async fn last_words(engine: &Engine, name: &str) -> String {
     match engine.last_words(name).await {
         Ok(words) if words.is_empty() => "(it said nothing)".to_owned(),
         Ok(words) => words,

@@ -64,7 +64,7 @@ impl Step {
     /// The step begins.
     #[cfg(not(feature = "failpoints"))]
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "nothing of it may be left")]
+    #[allow(clippy::inline_always, clippy::unused_self, reason = "nothing of it may be left")]
     pub(crate) fn begins(self) {}
 
     /// The step begins, and the environment may say what strikes now:
@@ -91,12 +91,19 @@ fn strike(step: Step, what: &str) {
     let _ = kill_process(getpid(), signal);
 }
 
-/// Reads `FAILPOINTS`; to be kept for as long as it is to hold.
-#[cfg(feature = "failpoints")]
-pub(crate) fn arm() -> impl Sized {
-    fail::FailScenario::setup()
+/// What `FAILPOINTS` says strikes for as long as this is kept. In a release it
+/// is nothing.
+pub(crate) struct Armed {
+    #[cfg(feature = "failpoints")]
+    _scenario: fail::FailScenario<'static>,
 }
 
-/// Nothing strikes.
-#[cfg(not(feature = "failpoints"))]
-pub(crate) fn arm() {}
+impl Armed {
+    /// Reads the environment.
+    pub(crate) fn from_environment() -> Self {
+        Self {
+            #[cfg(feature = "failpoints")]
+            _scenario: fail::FailScenario::setup(),
+        }
+    }
+}

@@ -106,8 +106,18 @@ impl<'a> Planning<'_, 'a> {
                 Some(name) if action.verb.is_composed() || !self.containers.iter().any(|it| it.name == *name) => None,
                 other => other.clone(),
             };
+            let own = |container: &&Container| match &action.container {
+                Some(name) => container.name == *name,
+                None => container.service == action.service,
+            };
+            let lives = |container: &Container| container.state == "running" && container.health != "unhealthy";
+            let verb = match &action.verb {
+                // It doesn't reach what has died, perhaps of it, nor does it cure what is sick of it.
+                Verb::Live(_) if !self.containers.iter().filter(own).all(lives) => Verb::Restart,
+                other => other.clone(),
+            };
             let draft = || Draft {
-                verb: Some(action.verb.clone()),
+                verb: Some(verb.clone()),
                 files: action.files.clone(),
                 reasons: vec![action.why.clone()],
                 due: !owed.deferred,

@@ -1,0 +1,109 @@
+//! What is proven at once is watched on: a signal is answered and a port
+//! answers long before a program that can't live with its new files has died
+//! of them. Until the time is over the bundle before stays the one to go back to.
+
+use crate::act::{Acted, Blame};
+use crate::action::{Action, Verb};
+use crate::applied::Owed;
+use crate::apply::{Applier, Failing, Lap, again};
+use crate::container::Container;
+use crate::docker::{Details, Engine};
+use crate::ended::Ended;
+use crate::prove::last_words;
+use lockstep_edge::clock;
+use lockstep_shared::Bundle;
+use lockstep_shared::api::{Apply, Running};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What an apply acted on, while it may still die of it.
+pub(crate) struct Watch {
+    until: Instant,
+    /// When the apply ended, Unix seconds: nothing may have been started since.
+    since: i64,
+    /// The apply, as it is shown.
+    apply: Apply,
+    /// What was acted on, to be done again by an undo.
+    begun: Vec<Owed>,
+    /// What ran before, and its bundle where it isn't kept yet.
+    before: Option<Running>,
+    good: Option<Arc<Bundle>>,
+}
+
+impl Applier {
+    /// Begins to watch what was just proven; `before` ran before.
+    pub(crate) fn watch(&mut self, apply: &Apply, actions: &[Action], acted: &Acted, before: Option<Running>) {
+        let Some(settle) = self.docker.as_ref().map(|docker| docker.settle) else { return };
+        let begun = again(actions, acted);
+        if settle.is_zero() || begun.iter().all(|owed| owed.action.verb == Verb::None) {
+            return;
+        }
+        self.watched = Some(Watch {
+            until: Instant::now() + settle,
+            since: clock::now(),
+            apply: apply.clone(),
+            begun,
+            before,
+            good: self.good.take(),
+        });
+    }
+
+    /// When to look again.
+    pub fn watches_until(&self) -> Option<Instant> {
+        self.watched.as_ref().map(|watch| watch.until)
+    }
+
+    /// Looks again at what was watched; `None` if it lives, or can't be asked.
+    pub async fn look_again(&mut self) -> Option<Ended> {
+        let Watch { since, mut apply, begun, before, good, .. } = self.watched.take()?;
+        let engine = self.docker.as_ref()?.engine.clone();
+        let containers = engine.containers().await.ok()?;
+        let mut why = Vec::new();
+        for container in &containers {
+            let owed = begun.iter().find(|owed| concerns(&owed.action, container));
+            if let Some(owed) = owed
+                && let Ok(details) = engine.details(&container.name).await
+                && let Some(death) = death(&engine, container, &details, since, owed.action.verb.is_composed()).await
+            {
+                why.push(format!("{}: {death}", container.service));
+            }
+        }
+        if why.is_empty() {
+            return None;
+        }
+        if let Some(applied) = &mut self.applied {
+            applied.running = before;
+        }
+        self.good = good;
+        self.board.applying(&apply);
+        let left = begun.clone();
+        let mut took = std::mem::take(&mut apply.took_ms);
+        let failing = Failing { blame: Blame::Container, why, begun, left };
+        let error = self.fail(&mut apply, &mut Lap::new(&mut took), failing).await;
+        (apply.took_ms, apply.error) = (took, Some(error.to_string()));
+        self.ended(apply);
+        Some(Ended::Failed(error))
+    }
+}
+
+fn concerns(action: &Action, container: &Container) -> bool {
+    action.service == container.service
+        && action.verb != Verb::None
+        && action.container.as_ref().is_none_or(|name| *name == container.name)
+}
+
+/// How a container died since it was proven, if it did.
+async fn death(engine: &Engine, container: &Container, details: &Details, since: i64, may_end: bool) -> Option<String> {
+    let ended = may_end && details.exit_code == 0 && !details.restarted_by_policy;
+    let again = details.started > since;
+    if details.running && !details.restarting && !again || (!details.running && ended) {
+        return None;
+    }
+    let what = if again { "was started again after it died" } else { "died" };
+    Some(format!(
+        "{} {what} shortly after it was proven, with exit code {}; the end of its log: {}",
+        container.name,
+        details.exit_code,
+        last_words(engine, &container.name).await
+    ))
+}
