@@ -113,3 +113,16 @@ rows! {
     leader_gone_at_act,
     leader_gone_at_act_of_what_fails,
 }
+
+/// `LOCKSTEP_KILLS=500` for a long run; the few of every day are for the test's own sake.
+#[test]
+fn killed_at_random_moments_it_is_one_of_the_two_in_the_end() {
+    let kills: u32 = std::env::var("LOCKSTEP_KILLS").map_or(12, |kills| kills.parse().unwrap());
+    let mut machine = Machine::new("kill -9", false);
+    machine.start();
+    machine.expect("before", "new, APPLIED(2)");
+    for round in 1..=kills {
+        // Every third can't run, and is to be undone whatever happens meanwhile.
+        machine.publish_and_kill(if round % 3 == 0 { "bad" } else { "good" }, round);
+    }
+}

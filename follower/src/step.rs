@@ -68,8 +68,9 @@ impl Step {
     pub(crate) fn begins(self) {}
 
     /// The step begins, and the environment may say what strikes now:
-    /// `FAILPOINTS="swap=2*off->return(kill)"` kills at the third file. `stop`
-    /// stops the process, for whoever prepares a fault at that very moment.
+    /// `FAILPOINTS="swap=2*off->return(kill)"` kills at the third file.
+    /// `return(hold /run/here)` makes that file and goes on once it is gone, for
+    /// whoever prepares another fault at that very moment.
     #[cfg(feature = "failpoints")]
     pub(crate) fn begins(self) {
         fail::fail_point!(self.name(), |what| strike(self, what.as_deref().unwrap_or_default()));
@@ -79,16 +80,19 @@ impl Step {
 #[cfg(feature = "failpoints")]
 fn strike(step: Step, what: &str) {
     use rustix::process::{Signal, getpid, kill_process};
-    let signal = match what {
-        "kill" => Signal::KILL,
-        "stop" => Signal::STOP,
-        other => {
-            tracing::error!("FAILPOINTS: {}: {other:?} is neither kill nor stop", step.name());
-            return;
-        }
-    };
     tracing::warn!("struck at {}: {what}", step.name());
-    let _ = kill_process(getpid(), signal);
+    match (what, what.strip_prefix("hold ")) {
+        ("kill", _) => {
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
+        (_, Some(path)) => {
+            let _ = std::fs::File::create(path);
+            while std::fs::exists(path).is_ok_and(|stands| stands) {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        _ => tracing::error!("FAILPOINTS: {what:?} is neither kill nor hold FILE"),
+    }
 }
 
 /// What `FAILPOINTS` says strikes for as long as this is kept. In a release it

@@ -15,7 +15,7 @@ const FILES: u32 = 6;
 const NAME: &str = "core-1";
 
 /// Writes down which word it runs with; doesn't run with "bad".
-const SERVICE: &str = "read word < /app/conf/f0.conf; if [ \"$word\" = bad ]; then echo no such word; exit 7; fi; \
+const SERVICE: &str = "read word < /app/conf/f0.conf; case \"$word\" in bad*) echo no such word; exit 7;; esac; \
     echo $word > /runs/word; exec sleep infinity";
 
 pub(super) struct Machine {
@@ -121,7 +121,8 @@ impl Machine {
         };
         let (step, nth) = step.split_once(' ').map_or((step, 1), |(step, nth)| (step, nth.parse::<u32>().unwrap()));
         let before = nth + if undo { first_pass(step) } else { 0 } - 1;
-        let what = if fault == "kill -9" { "kill" } else { "stop" };
+        let held = self.platform.home.path().join("held");
+        let what = if fault == "kill -9" { "kill".to_owned() } else { format!("hold {}", held.display()) };
         let points = format!("{step}={before}*off->return({what})");
         let points =
             if before == 0 { format!("{step}=1*return({what})") } else { points.replace("return", "1*return") };
@@ -138,7 +139,7 @@ impl Machine {
             self.follower = Some(self.platform.start_follower(NAME));
             return;
         }
-        until(|| stopped(follower.pid()), || format!("{points} never struck:\n{}", follower.log()));
+        until(|| held.exists(), || format!("{points} never struck:\n{}", follower.log()));
         match fault {
             "power cut" => {
                 let after = self.mounts[0].cut_power();
@@ -157,8 +158,46 @@ impl Machine {
             "leader gone" => self.platform.kill_leader(),
             other => panic!("no such fault: {other}"),
         }
-        go_on(follower.pid());
+        fs::remove_file(held).unwrap();
         self.follower = Some(follower);
+    }
+
+    /// Starts the follower, which then finds what is published.
+    pub(super) fn start(&mut self) {
+        self.follower = Some(self.platform.start_follower(NAME));
+    }
+
+    /// Publishes, kills the follower up to three times at any moments, and sees what it comes to.
+    pub(super) fn publish_and_kill(&mut self, word: &str, round: u32) {
+        let word = format!("{word}{round}");
+        let before = self.words();
+        self.platform.platform_yml(&format!("settings: {{WORD: {word}}}\n"));
+        self.platform.good(&["publish", "--yes"]);
+        let mut random = u64::from_le_bytes(lockstep_edge::random::bytes());
+        for _ in 0..=random % 3 {
+            // Anything from before the leader is asked to after the checkpoint.
+            std::thread::sleep(Duration::from_micros(random / 7 % 600_000));
+            random = random.rotate_left(23);
+            self.follower = None;
+            self.start();
+            self.follower.as_ref().unwrap().ready();
+        }
+        let follower = self.follower.as_ref().unwrap();
+        let revision = u64::from(round) + 2;
+        let bad = word.starts_with("bad");
+        let over = |status: Status| match bad {
+            true => status.failed.is_some_and(|failed| (failed.revision, failed.undo) == (revision, Undo::Done)),
+            false => is(&status, State::Applied, revision) && status.failed.is_none(),
+        };
+        until(
+            || local_status(follower).is_some_and(over),
+            || format!("round {round}: {:#?}\n{:?}\n{}", local_status(follower), self.words(), follower.log()),
+        );
+        assert_eq!(self.words(), if bad { before } else { vec![word] }, "round {round}");
+        until(
+            || vec![self.runs_with()] == self.words(),
+            || format!("round {round}: it runs with {}", self.runs_with()),
+        );
     }
 
     /// Takes the fault away.
@@ -280,18 +319,6 @@ fn until(good: impl Fn() -> bool, what: impl Fn() -> String) {
     }
 }
 
-/// Whether a process was stopped by a signal: all of it, so nothing more is written.
-fn stopped(pid: u32) -> bool {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    let state = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-    let mut states = tasks.flatten().map(state).peekable();
-    states.peek().is_some() && states.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
-}
-
-fn go_on(pid: u32) {
-    assert!(Command::new("kill").args(["-CONT", &pid.to_string()]).status().unwrap().success());
-}
-
 /// A small disk of its own; unmounted when dropped.
 struct Mount {
     at: PathBuf,
@@ -332,7 +359,10 @@ impl Mount {
         fs::create_dir(&folder).unwrap();
         let mut filler = fs::File::create(folder.join("large")).unwrap();
         while filler.write_all(&[7; 4096]).is_ok() {}
-        // Some blocks were kept for what a large file needs beside its content.
+        // Until it is on the disk the kernel reckons with more blocks than it needs in the end.
+        filler.sync_all().unwrap();
+        while filler.write_all(&[7; 4096]).is_ok() {}
+        filler.sync_all().unwrap();
         for index in 0.. {
             let small = fs::File::create(folder.join(index.to_string()));
             if small.is_err() || small.is_ok_and(|mut small| small.write_all(&[7]).is_err()) {
