@@ -6,9 +6,12 @@ use crate::applied::Applied;
 use crate::compose::{Compose, ComposeError, Up};
 use crate::container::Container;
 use crate::docker::{Details, Engine, EngineError};
+use crate::plan::volumes::Fill;
 use crate::plan::waves;
 use crate::prove::{Expected, Unproven, Upright, prove};
 use crate::step::Step;
+use crate::volumes::{self, VolumeError};
+use crate::write::Contents;
 use futures_util::future::{join, join_all};
 use futures_util::stream::Empty;
 use lockstep_edge::clock;
@@ -29,8 +32,12 @@ pub struct Stage<'a> {
     pub compose: &'a Compose,
     /// How long a container must stay up if nothing else shows that it works.
     pub settle: Duration,
-    /// The data folder's canonical path.
+    /// The data folder's canonical path, as the engine knows it.
     pub data_folder: &'a Path,
+    /// The same as this process knows it.
+    pub own_folder: &'a Path,
+    /// The new bytes of files that go into volumes.
+    pub contents: &'a Contents,
     /// What is written now.
     pub applied: &'a Applied,
     /// The files that this apply changed.
@@ -48,6 +55,8 @@ enum Failure {
     Compose(#[from] ComposeError),
     #[error(transparent)]
     Unproven(#[from] Unproven),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     #[error("not done, as it depends on {0}, which failed")]
     Dependency(String),
     #[error("it has no container named {0:?} any more; the next attempt looks for the new one")]
@@ -66,7 +75,9 @@ impl Failure {
             Self::Dependency(_) | Self::Gone(_) => Blame::Nobody,
             Self::Compose(_) | Self::NoComposeFile(_) => Blame::Compose,
             Self::Together(failure) => failure.blame(),
-            Self::Engine(_) | Self::Unproven(_) => Blame::Container,
+            Self::Volume(VolumeError::Engine(error)) if error.is_absence() => Blame::Nobody,
+            Self::Volume(VolumeError::Unmounted(_) | VolumeError::NoContent(_)) => Blame::Nobody,
+            Self::Engine(_) | Self::Unproven(_) | Self::Volume(_) => Blame::Container,
         }
     }
 }
@@ -155,9 +166,15 @@ impl Stage<'_> {
 
     /// One action on one container.
     async fn alone(&self, action: &Action) -> Ended {
+        if let Some(fill) = action.fill() {
+            Step::Act.begins();
+            return self.fill(action, fill).await;
+        }
         let name = action.container.clone().unwrap_or_default();
         let container = self.containers.iter().find(|container| container.name == name);
-        let container = container.ok_or(Failure::Gone(name))?;
+        let Some(container) = container else {
+            return if action.verb == Verb::Remove { Ok("it is gone".to_owned()) } else { Err(Failure::Gone(name)) };
+        };
         let name = container.name.as_str();
         tracing::info!(service = %action.service, container = name, verb = %action.verb, why = %action.why, "acting");
         Step::Act.begins();
@@ -184,10 +201,32 @@ impl Stage<'_> {
                 let expected = self.expected(action);
                 Ok(prove(self.engine, container, &upright, Some(changes), self.data_folder, &expected).await?)
             }
-            Verb::None | Verb::Converge | Verb::Recreate | Verb::Create => {
+            Verb::Remove => {
+                let before = self.engine.details(name).await?;
+                self.engine.remove(name, before.stop_timeout).await?;
+                Ok("it is stopped and removed; its volumes stay".to_owned())
+            }
+            Verb::None | Verb::Converge | Verb::Recreate | Verb::Create | Verb::Fill(_) => {
                 self.prove(container, &Upright::AsItIs, action).await
             }
         }
+    }
+
+    /// Fills a volume. Where nothing mounts it yet, what will is made first, but not started.
+    async fn fill(&self, action: &Action, fill: &Fill) -> Ended {
+        if self.containers.iter().any(|container| container.mounts_volume(&fill.volume)) {
+            return Ok(volumes::fill(self.engine, self.containers, fill, self.contents).await?);
+        }
+        if !fill.services.is_empty() {
+            let make: Vec<Action> = fill
+                .services
+                .iter()
+                .map(|service| Action { service: service.clone(), verb: Verb::Create, ..action.clone() })
+                .collect();
+            self.call_compose(&make, &(0..make.len()).collect::<Vec<_>>(), false, true).await?;
+        }
+        let containers = self.engine.containers().await?;
+        Ok(volumes::fill(self.engine, &containers, fill, self.contents).await?)
     }
 
     async fn prove(&self, container: &Container, upright: &Upright, action: &Action) -> Ended {
@@ -199,8 +238,11 @@ impl Stage<'_> {
     /// earlier one for which the action was still owed.
     fn expected<'s>(&'s self, action: &'s Action) -> Vec<Expected<'s>> {
         let paths: BTreeSet<&SafePath> = self.changed.iter().chain(&action.files).collect();
-        let expected =
-            |path: &'s SafePath| Expected { path, sha256: self.applied.files.get(path).map(|known| known.sha256) };
+        let expected = |path: &'s SafePath| {
+            let known = self.applied.files.get(path);
+            let volume = known.and_then(|known| known.volume.as_ref());
+            Expected { path, sha256: known.map(|known| known.sha256), volume }
+        };
         paths.into_iter().map(expected).collect()
     }
 
@@ -219,7 +261,7 @@ impl Stage<'_> {
             return Vec::new();
         }
         let began = Instant::now();
-        let called = self.call_compose(actions, indices, force).await.map_err(Arc::new);
+        let called = self.call_compose(actions, indices, force, false).await.map_err(Arc::new);
         let containers = self.engine.containers().await;
         let proofs = indices.iter().map(|index| {
             let (called, containers) = (&called, &containers);
@@ -240,7 +282,13 @@ impl Stage<'_> {
         join_all(proofs).await
     }
 
-    async fn call_compose(&self, actions: &[Action], indices: &[usize], force: bool) -> Result<(), Failure> {
+    async fn call_compose(
+        &self,
+        actions: &[Action],
+        indices: &[usize],
+        force: bool,
+        no_start: bool,
+    ) -> Result<(), Failure> {
         let Some(file) = &self.applied.compose else {
             let verb = indices.first().map_or(Verb::Recreate, |index| actions[*index].verb.clone());
             return Err(Failure::NoComposeFile(verb));
@@ -256,11 +304,11 @@ impl Stage<'_> {
         let names = services.keys().cloned().collect::<Vec<_>>().join(", ");
         tracing::info!(services = %names, force, "compose brings services up");
         Step::Act.begins();
-        let file = self.data_folder.join(file.as_str());
-        let folder = file.parent().unwrap_or(self.data_folder);
+        let folder = self.data_folder.join(file.parent().unwrap_or_default());
+        let file = self.own_folder.join(file.as_str());
         // On a machine without any container nothing can be disturbed, and compose sees to all that is needed.
         let no_deps = !self.containers.is_empty();
-        Ok(self.compose.up(Up { file: &file, folder, services: &services, force, no_deps }).await?)
+        Ok(self.compose.up(Up { file: &file, folder: &folder, services: &services, force, no_deps, no_start }).await?)
     }
 
     /// Whether the service has a container now that it didn't have before.

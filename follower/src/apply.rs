@@ -16,6 +16,7 @@ use crate::plan::drift::Leave;
 use crate::pull::{Leader, PullError};
 use crate::step::Step;
 use crate::store::Store;
+use crate::write::Contents;
 use lockstep_edge::clock;
 use lockstep_shared::api::{self, Apply, Outcome, Running};
 use lockstep_shared::{Bundle, SafePath, Sha256};
@@ -107,6 +108,9 @@ impl Applier {
         staging: PathBuf,
         applied: Option<Applied>,
     ) -> Self {
+        if let (Some(docker), Some(applied)) = (&docker, &applied) {
+            docker.engine.created(&applied.created);
+        }
         let store = Arc::new(Mutex::new(store));
         Self { leader, docker, store, board, staging, applied, good: None, unfinished: None, watched: None }
     }
@@ -193,10 +197,11 @@ impl Applier {
 
     /// Acts on containers, and has each proven.
     pub(crate) async fn act(
-        &self,
+        &mut self,
         actions: &[Action],
         changed: &[SafePath],
         containers: &[Container],
+        contents: &Contents,
         apply: &mut Apply,
     ) -> Acted {
         let (Some(docker), Some(applied)) = (&self.docker, &self.applied) else {
@@ -205,12 +210,15 @@ impl Applier {
         if actions.is_empty() {
             return Acted { results: Vec::new(), begun: Vec::new(), blame: None };
         }
-        let data_folder = self.data_folder();
+        let own_folder = self.data_folder();
+        let data_folder = self.host_folder().await.unwrap_or_else(|| own_folder.clone());
         let stage = Stage {
             engine: &docker.engine,
             compose: &docker.compose,
             settle: docker.settle,
             data_folder: &data_folder,
+            own_folder: &own_folder,
+            contents,
             applied,
             changed,
             containers,
@@ -223,7 +231,29 @@ impl Applier {
         };
         let acted = stage.act(actions, progress).await;
         apply.actions = shown.into_iter().chain(acted.results.iter().cloned()).collect();
+        self.note_created(actions, containers).await;
         acted
+    }
+
+    /// Remembers the containers that lockstep created: only those are ever removed.
+    async fn note_created(&mut self, actions: &[Action], before: &[Container]) {
+        let (Some(docker), Some(applied)) = (&self.docker, &mut self.applied) else { return };
+        if actions.iter().any(|action| action.verb.is_composed() || action.verb == Verb::Remove)
+            && let Ok(after) = docker.engine.containers().await
+        {
+            applied.note_created(actions, before, &after);
+            docker.engine.created(&applied.created);
+        }
+    }
+
+    /// The data folder where the engine has it elsewhere: the follower itself runs in a container.
+    pub(crate) async fn host_folder(&self) -> Option<PathBuf> {
+        let (engine, own) = (&self.docker.as_ref()?.engine, self.data_folder());
+        let host = engine.host_path(&own).await;
+        (host != own).then(|| {
+            self.board.data_folder(&host);
+            host
+        })
     }
 
     pub(crate) fn data_folder(&self) -> PathBuf {
@@ -257,7 +287,8 @@ impl Applier {
         };
         let mut took = Vec::new();
         let mut lap = Lap::new(&mut took);
-        let acted = self.act(&actions, &[], &containers, &mut apply).await;
+        let contents = self.store.lock().unwrap_or_else(PoisonError::into_inner).poured().clone();
+        let acted = self.act(&actions, &[], &containers, &contents, &mut apply).await;
         lap.end("act");
         let settled = self.conclude(&mut apply, &mut lap, (&actions, &deferred), acted, true).await;
         apply.took_ms = took;

@@ -5,7 +5,7 @@
 use crate::act::{Blame, pending};
 use crate::applied::Applied;
 use crate::apply::{Applier, Failing, Lap, owed};
-use crate::check;
+use crate::check::{self, CheckError};
 use crate::container::Container;
 use crate::ended::ApplyError;
 use crate::journal::Record;
@@ -13,6 +13,7 @@ use crate::plan::{Inputs, Plan, Wanted, plan};
 use crate::pull::Pulled;
 use crate::step::Step;
 use crate::store::WriteError;
+use crate::volumes::{self, poured};
 use crate::write::Contents;
 use futures_util::future::join;
 use lockstep_edge::clock;
@@ -62,7 +63,7 @@ impl Applier {
         }
         Step::Check.begins();
         if !plan.checks.is_empty() {
-            check::run(&plan.checks, &bundle, &self.staging).await?;
+            apply.notes.extend(self.check(&plan, &bundle, containers.as_deref()).await?);
             lap.end("check");
         }
         self.lease(apply, &plan).await?;
@@ -85,7 +86,9 @@ impl Applier {
         };
         let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
         apply.actions.clear();
-        let acted = self.act(&plan.actions, &changed, containers.as_deref().unwrap_or_default(), apply).await;
+        let contents = poured(&plan.actions, &bundle);
+        let acted =
+            self.act(&plan.actions, &changed, containers.as_deref().unwrap_or_default(), &contents, apply).await;
         lap.end("act");
         let concluded = self.conclude(apply, lap, (&plan.actions, &plan.deferred), acted, committed).await;
         if concluded.is_ok() {
@@ -167,9 +170,19 @@ impl Applier {
     ) -> Result<Plan, ApplyError> {
         Step::Plan.begins();
         let (bundle, applied, wanted) = (bundle.clone(), self.applied.clone(), wanted.clone());
+        let in_volumes = match (&self.docker, containers) {
+            (Some(docker), Some(containers)) => {
+                let places = crate::plan::places(&bundle, applied.as_ref());
+                volumes::look(&docker.engine, containers, places).await?
+            }
+            _ => Vec::new(),
+        };
+        let host = self.host_folder().await;
         let containers = containers.map(<[Container]>::to_vec);
         let planned = self.on_disk(move |store| {
-            let (disk, data_folder) = store.look(Some(&bundle), applied.as_ref())?;
+            let (mut disk, own_folder) = store.look(Some(&bundle), applied.as_ref())?;
+            let data_folder = host.unwrap_or(own_folder);
+            volumes::add_to(&mut disk, in_volumes);
             let inputs = Inputs {
                 bundle: &bundle,
                 revision,
@@ -182,6 +195,25 @@ impl Applier {
             plan(inputs).map_err(ApplyError::from)
         });
         planned.await?
+    }
+
+    /// Runs the plan's checks; what was left out, and why.
+    async fn check(
+        &self,
+        plan: &Plan,
+        bundle: &Bundle,
+        containers: Option<&[Container]>,
+    ) -> Result<Vec<String>, CheckError> {
+        let own_folder = self.data_folder();
+        let data_folder = self.host_folder().await.unwrap_or_else(|| own_folder.clone());
+        let site = self.docker.as_ref().zip(containers).map(|(docker, containers)| check::Site {
+            engine: &docker.engine,
+            containers,
+            data_folder: &data_folder,
+            own_folder: &own_folder,
+            applied: self.applied.as_ref(),
+        });
+        check::run(&plan.checks, bundle, &self.staging, site).await
     }
 
     /// Whether containers may be restarted now. Everything is checked, and
@@ -214,7 +246,7 @@ impl Applier {
             self.applied = Some(record.applied);
             return Ok(false);
         }
-        let planned = plan.steps.write.iter().filter_map(|write| bundle.file(write.path.as_str()));
+        let planned = record.writes().filter_map(|write| bundle.file(write.path.as_str()));
         let contents: Contents = planned.map(|file| (file.path.clone(), file.content.clone())).collect();
         let (before, good) = (self.applied.clone(), self.good.clone());
         let (record, outcome) = self

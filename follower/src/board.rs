@@ -154,6 +154,15 @@ impl Board {
         });
     }
 
+    /// Where files are written, as the engine sees it: elsewhere for a follower in a container.
+    pub fn data_folder(&self, path: &Path) {
+        let path = path.display().to_string();
+        self.status.send_if_modified(|status| {
+            status.data_folder = Some(path);
+            false
+        });
+    }
+
     /// The leader has answered. Nobody is woken for that alone, except the first time.
     pub fn leader_seen(&self) {
         self.status.send_if_modified(|status| status.leader_seen.replace(clock::now()).is_none());

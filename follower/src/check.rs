@@ -1,6 +1,12 @@
 //! A role's checks: commands that must succeed on the staged files before
-//! anything is replaced. They see the whole tree as it would be, in a folder of its own.
+//! anything is replaced. They see the whole tree as it would be: in a folder of
+//! its own on the machine, or where a service mounts it, in that service's image.
 
+mod inside;
+
+pub(crate) use inside::Site;
+
+use crate::docker::EngineError;
 use crate::steps::Check;
 use lockstep_shared::{Bundle, SafePath};
 use std::io::{self, Write as _};
@@ -10,7 +16,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// How long one check may take.
+/// How long one check may take where the role doesn't say.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How many of its last lines are shown.
 const LAST_LINES: usize = 10;
@@ -38,6 +44,19 @@ pub enum CheckError {
         /// Why.
         source: io::Error,
     },
+    /// It is to run where the file isn't.
+    #[error(
+        "the check of {path} runs in {service}, but that service doesn't mount the file, and {{file}} means nothing there; correct check: in role.yml"
+    )]
+    Unseen {
+        /// The checked file.
+        path: SafePath,
+        /// The service.
+        service: String,
+    },
+    /// The engine didn't take part.
+    #[error("a check could not be run: {0}")]
+    Engine(#[from] EngineError),
     /// The check says no.
     #[error("the check of {path} ({command}) {how}{output}")]
     Refused {
@@ -52,15 +71,54 @@ pub enum CheckError {
     },
 }
 
-/// Runs all checks on the tree of `bundle`, staged in `folder`, which is gone
-/// afterwards. The first one that fails ends it.
-pub(crate) async fn run(checks: &[Check], bundle: &Bundle, folder: &Path) -> Result<(), CheckError> {
-    let outcome = match stage(bundle, folder) {
-        Ok(()) => all(checks, folder).await,
-        Err(error) => Err(error),
-    };
-    let _ = std::fs::remove_dir_all(folder);
-    outcome
+/// Runs all checks on the tree of `bundle`; those on the machine see it staged
+/// in `folder`, which is gone afterwards. The first one that fails ends it.
+/// Returns what was left out, and why.
+pub(crate) async fn run(
+    checks: &[Check],
+    bundle: &Bundle,
+    folder: &Path,
+    site: Option<Site<'_>>,
+) -> Result<Vec<String>, CheckError> {
+    let (inside, here): (Vec<&Check>, Vec<&Check>) = checks.iter().partition(|check| check.service.is_some());
+    if !here.is_empty() {
+        let outcome = match stage(bundle, folder) {
+            Ok(()) => all(&here, folder).await,
+            Err(error) => Err(error),
+        };
+        let _ = std::fs::remove_dir_all(folder);
+        outcome?;
+    }
+    let mut skipped = Vec::new();
+    let mut done: Vec<(&str, Vec<String>, Option<&SafePath>)> = Vec::new();
+    for check in inside {
+        let service = check.service.as_deref().unwrap_or_default();
+        // Without a file in it, one command is one check, whatever number of files it is for.
+        let about = check.command.iter().any(|word| word.contains("{file}")).then_some(&check.path);
+        let this = (service, check.command.clone(), about);
+        if done.contains(&this) {
+            continue;
+        }
+        done.push(this);
+        match site {
+            Some(site) => skipped.extend(site.run(check, service, bundle).await?),
+            None => skipped
+                .push(format!("the check of {} in {service} was skipped: this machine has no engine", check.path)),
+        }
+    }
+    Ok(skipped)
+}
+
+/// How long a check may take.
+fn limit(check: &Check) -> Duration {
+    check.seconds.map_or(LIMIT, |seconds| Duration::from_secs(seconds.into()))
+}
+
+/// The last of what a check said, for the end of an error.
+fn last_lines(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+    if last.is_empty() { String::new() } else { format!(": {last}") }
 }
 
 fn stage(bundle: &Bundle, folder: &Path) -> Result<(), CheckError> {
@@ -73,7 +131,7 @@ fn stage(bundle: &Bundle, folder: &Path) -> Result<(), CheckError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(folder)(error)),
         _ => make(folder)?,
     }
-    for file in &bundle.files {
+    for file in bundle.files.iter().filter(|file| file.volume.is_none()) {
         let path = folder.join(file.path.as_str());
         make(path.parent().unwrap_or(folder))?;
         let mut options = std::fs::OpenOptions::new();
@@ -83,7 +141,7 @@ fn stage(bundle: &Bundle, folder: &Path) -> Result<(), CheckError> {
     Ok(())
 }
 
-async fn all(checks: &[Check], folder: &Path) -> Result<(), CheckError> {
+async fn all(checks: &[&Check], folder: &Path) -> Result<(), CheckError> {
     let mut done: Vec<Vec<String>> = Vec::new();
     for check in checks {
         let command = resolved(check, folder);
@@ -113,13 +171,11 @@ async fn one(check: &Check, command: &[String], folder: &Path) -> Result<(), Che
     process.args(arguments).current_dir(folder).stdin(Stdio::null()).kill_on_drop(true);
     let refused = |how: String, output: &[u8]| {
         let text = String::from_utf8_lossy(output).replace(&format!("{}/", folder.display()), "");
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
-        let output = if last.is_empty() { String::new() } else { format!(": {last}") };
+        let output = last_lines(&text);
         Err(CheckError::Refused { path: check.path.clone(), command: check.command.join(" "), how, output })
     };
-    match tokio::time::timeout(LIMIT, process.output()).await {
-        Err(_) => refused(format!("did not end within {} s", LIMIT.as_secs()), &[]),
+    match tokio::time::timeout(limit(check), process.output()).await {
+        Err(_) => refused(format!("did not end within {} s", limit(check).as_secs()), &[]),
         Ok(Err(source)) => Err(CheckError::Start { path: check.path.clone(), program: program.clone(), source }),
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
@@ -139,7 +195,7 @@ mod tests {
 
     fn check(command: &[&str]) -> Check {
         let command = command.iter().map(|word| (*word).to_owned()).collect();
-        Check { path: SafePath::new("a/x.conf").unwrap(), command }
+        Check { path: SafePath::new("a/x.conf").unwrap(), command, service: None, seconds: Some(20) }
     }
 
     async fn outcome(command: &[&str]) -> Result<(), String> {
@@ -149,9 +205,9 @@ mod tests {
         let files = vec![file("a/x.conf", "good\n"), file("b/y.conf", "other\n")];
         let bundle = Bundle::new(name("r"), name("m"), None, files).unwrap();
         let folder = home.path().join("staging");
-        let outcome = run(&[check(command)], &bundle, &folder).await;
+        let outcome = run(&[check(command)], &bundle, &folder, None).await;
         assert!(!folder.exists());
-        outcome.map_err(|error| error.to_string())
+        outcome.map(|_| ()).map_err(|error| error.to_string())
     }
 
     #[tokio::test]

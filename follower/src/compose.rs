@@ -37,7 +37,7 @@ pub struct Tool {
 pub struct Up<'a> {
     /// The compose file.
     pub file: &'a Path,
-    /// What relative paths in it are relative to.
+    /// What relative paths in it are relative to, as the engine knows it.
     pub folder: &'a Path,
     /// The services, each with the number of containers it has now.
     pub services: &'a BTreeMap<String, usize>,
@@ -45,6 +45,8 @@ pub struct Up<'a> {
     pub force: bool,
     /// Leave services that these depend on alone.
     pub no_deps: bool,
+    /// Make the containers and their volumes, and start none.
+    pub no_start: bool,
 }
 
 /// Why compose did not do what it was asked for.
@@ -132,7 +134,7 @@ impl Compose {
         let tool = self.tool().await?;
         let mut command = tool.command();
         command.arg("-p").arg(&self.project).arg("-f").arg(up.file).arg("--project-directory").arg(up.folder);
-        command.args(["up", "-d", "--no-build"]);
+        command.args(["up", if up.no_start { "--no-start" } else { "-d" }, "--no-build"]);
         if up.no_deps {
             command.arg("--no-deps");
         }
@@ -143,9 +145,13 @@ impl Compose {
             command.arg("--scale").arg(format!("{service}={containers}"));
         }
         command.args(up.services.keys());
-        command.current_dir(up.folder).env("DOCKER_HOST", &self.docker_host).env("COMPOSE_HTTP_TIMEOUT", "600");
+        command
+            .current_dir(up.file.parent().unwrap_or(up.folder))
+            .env("DOCKER_HOST", &self.docker_host)
+            .env("COMPOSE_HTTP_TIMEOUT", "600");
         self.lend_environment(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        self.reach(&up);
         let shown = shown(&command);
         tracing::debug!(command = %shown, "running compose");
         let ended = match tokio::time::timeout(LIMIT, command.output()).await {
@@ -157,6 +163,19 @@ impl Compose {
         }
         let said = [ended.stdout, ended.stderr].concat();
         Err(ComposeError::Failed { command: shown, status: ended.status.to_string(), said: end_of(&said) })
+    }
+
+    /// Compose reads env files by the path that it gives to the engine. In a
+    /// container of its own the follower has them elsewhere: a link leads there.
+    fn reach(&self, up: &Up<'_>) {
+        let Some(here) = up.file.parent().filter(|here| *here != up.folder && !up.folder.exists()) else { return };
+        let linked = up.folder.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = linked.and_then(|()| std::os::unix::fs::symlink(here, up.folder)) {
+            tracing::warn!(
+                folder = %up.folder.display(), %error,
+                "compose can't read env files in this container; mount the home at the same path as on the machine"
+            );
+        }
     }
 
     /// Pryv's compose files take these from the shell that ran them; a service has no such shell.
@@ -218,7 +237,14 @@ mod tests {
 
     async fn up(folder: &Path, compose: &Compose) -> Result<(), ComposeError> {
         let services = BTreeMap::from([("web".to_owned(), 1), ("worker".to_owned(), 3)]);
-        let up = Up { file: &folder.join("c.yml"), folder, services: &services, force: true, no_deps: true };
+        let up = Up {
+            file: &folder.join("c.yml"),
+            folder,
+            services: &services,
+            force: true,
+            no_deps: true,
+            no_start: false,
+        };
         compose.up(up).await
     }
 

@@ -147,7 +147,7 @@ impl DataFolder {
         let stat = rustix::fs::fstat(&fd).map_err(|errno| self.failed("reading", path, errno))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
-            FileType::Directory => return Ok(Entry::Folder),
+            FileType::Directory => return Ok(if is_empty(&fd) { Entry::EmptyFolder } else { Entry::Folder }),
             _ => return Ok(Entry::Blocked(Obstacle::Special(path.to_owned()))),
         }
         let file = |sha256| Entry::File { sha256, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid };
@@ -254,6 +254,14 @@ impl DataFolder {
     }
 }
 
+fn is_empty(folder: &OwnedFd) -> bool {
+    let named = |entry: Result<rustix::fs::DirEntry, Errno>| match entry {
+        Ok(entry) => !matches!(entry.file_name().to_bytes(), b"." | b".."),
+        Err(_) => true,
+    };
+    rustix::fs::Dir::read_from(folder).is_ok_and(|mut entries| !entries.any(named))
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 mod tests {
@@ -272,11 +280,13 @@ mod tests {
         let at = |path: &str| folder.path().join(path);
         std::fs::create_dir_all(at("a/b")).unwrap();
         std::fs::write(at("a/b/file"), "x").unwrap();
+        std::fs::create_dir(at("empty")).unwrap();
         symlink("/etc/passwd", at("a/link")).unwrap();
         symlink("/etc", at("out")).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let cases = [
             ("a/b", Entry::Folder),
+            ("empty", Entry::EmptyFolder),
             ("a/none/x", Entry::Absent),
             ("a/link", Entry::Blocked(Obstacle::Symlink("a/link".into()))),
             ("out/passwd", Entry::Blocked(Obstacle::Symlink("out".into()))),

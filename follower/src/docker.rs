@@ -1,22 +1,28 @@
-//! The engine. The only file that knows its client library; what it gives out
-//! is in lockstep's own words. API calls used: version, list, inspect, kill,
-//! restart, exec, logs, events, archive. Containers of other compose projects
-//! are never asked for.
+//! The engine. Only this file and its folder know its client library; what they
+//! give out is in lockstep's own words. The calls stand in `docs/security.md`,
+//! and a test holds that table true. Containers of other compose projects are
+//! never asked for, but the follower's own.
 
-use crate::container::{Container, Mount};
+mod home;
+mod mounts;
+pub mod throwaway;
+
+use crate::container::Container;
 use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use bollard::query_parameters::{
     DownloadFromContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
-    ListContainersOptionsBuilder, LogsOptionsBuilder, RestartContainerOptions,
+    ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptions, RestartContainerOptions,
+    StopContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, exec};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -44,6 +50,12 @@ pub struct Engine {
     host: String,
     project: String,
     client: OnceCell<bollard::Docker>,
+    /// By the container's identifier.
+    unlisted: Mutex<BTreeMap<String, mounts::Unlisted>>,
+    /// The mounts of the container that this process runs in, if it does.
+    own: OnceCell<Option<Vec<home::Own>>>,
+    /// The containers that lockstep created, by their identifiers.
+    created: Mutex<BTreeSet<String>>,
 }
 
 /// Why the engine did not do what it was asked for.
@@ -134,6 +146,14 @@ pub struct Details {
     pub addresses: Vec<IpAddr>,
     /// How long it may take to stop.
     pub stop_timeout: Duration,
+    /// Its image's identifier.
+    pub image: String,
+    /// The user it runs as; empty: root.
+    pub user: String,
+    /// Its environment, as `NAME=value`.
+    pub environment: Vec<String>,
+    /// Where its first process starts.
+    pub folder: String,
 }
 
 impl EngineError {
@@ -146,7 +166,14 @@ impl EngineError {
 impl Engine {
     /// The engine at `host`, whose compose project `project` is ours. Connects when first used.
     pub fn new(host: &str, project: &str) -> Self {
-        Self { host: host.to_owned(), project: project.to_owned(), client: OnceCell::new() }
+        Self {
+            host: host.to_owned(),
+            project: project.to_owned(),
+            client: OnceCell::new(),
+            unlisted: Mutex::default(),
+            own: OnceCell::new(),
+            created: Mutex::default(),
+        }
     }
 
     async fn client(&self) -> Result<&bollard::Docker, EngineError> {
@@ -172,9 +199,21 @@ impl Engine {
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let listed = self.client().await?.list_containers(Some(options)).await;
         let listed = listed.map_err(|error| self.failed("listing", "containers", error))?;
-        let mut containers: Vec<_> = listed.into_iter().filter_map(container).collect();
+        let home = self.is_home().await;
+        let listed = listed.into_iter().filter_map(|listed| container(listed, &self.project, home));
+        let mut containers: Vec<_> = listed.collect();
+        self.complete(&mut containers).await;
+        {
+            let created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+            containers.iter_mut().for_each(|container| container.ours = created.contains(&container.id));
+        }
         containers.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(containers)
+    }
+
+    /// Says which containers lockstep created: the list tells it of each from now on.
+    pub fn created(&self, ids: &BTreeSet<String>) {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).clone_from(ids);
     }
 
     /// Inspects a container.
@@ -201,6 +240,18 @@ impl Engine {
             }
             other => other.map_err(|error| self.failed("restarting", name, error)),
         }
+    }
+
+    /// Stops a container, giving it its own time, and removes it; its volumes stay.
+    pub async fn remove(&self, name: &str, stop_timeout: Duration) -> Result<(), EngineError> {
+        let client = self.client().await?.clone().with_timeout(stop_timeout + RESTART);
+        let gone = |result: Result<(), Error>| match result {
+            // Stopped already (304), or not there any more (404).
+            Err(Error::DockerResponseServerError { status_code: 304 | 404, .. }) => Ok(()),
+            other => other.map_err(|error| self.failed("removing", name, error)),
+        };
+        gone(client.stop_container(name, None::<StopContainerOptions>).await)?;
+        gone(client.remove_container(name, None::<RemoveContainerOptions>).await)
     }
 
     /// Runs a command in a container; the last of its output.
@@ -311,7 +362,7 @@ async fn tail(mut parts: impl Stream<Item = Result<Bytes, Error>> + Unpin) -> Re
     Ok(String::from_utf8_lossy(&kept[from..]).trim().to_owned())
 }
 
-fn container(summary: ContainerSummary) -> Option<Container> {
+fn container(summary: ContainerSummary, project: &str, home: bool) -> Option<Container> {
     let mut labels = summary.labels.unwrap_or_default();
     if labels.get(ONE_OFF).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         return None;
@@ -326,14 +377,8 @@ fn container(summary: ContainerSummary) -> Option<Container> {
     } else {
         "none"
     };
-    let mounts = summary.mounts.unwrap_or_default().into_iter().filter_map(|mount| {
-        let bound = mount.typ.as_deref() == Some("bind");
-        let source = mount.source.filter(|source| bound && !source.is_empty());
-        Some(Mount {
-            source: source.map(|source| canonical(Path::new(&source))),
-            destination: mount.destination?.into(),
-        })
-    });
+    let mounts = summary.mounts.unwrap_or_default().into_iter();
+    let mounts = mounts.filter_map(|mount| mounts::listed(mount, project, home));
     Some(Container {
         id: summary.id?,
         name: summary.names?.first()?.trim_start_matches('/').to_owned(),
@@ -342,6 +387,7 @@ fn container(summary: ContainerSummary) -> Option<Container> {
         health: health.to_owned(),
         mounts: mounts.collect(),
         depends_on: labels.get(DEPENDS_ON).map(|label| depends_on(label)).unwrap_or_default(),
+        ours: false,
     })
 }
 
@@ -408,6 +454,10 @@ fn details(found: ContainerInspectResponse) -> Details {
         stop_timeout: Duration::from_secs(
             config.stop_timeout.and_then(|seconds| seconds.try_into().ok()).unwrap_or(10),
         ),
+        image: found.image.unwrap_or_default(),
+        user: config.user.unwrap_or_default(),
+        environment: config.env.unwrap_or_default(),
+        folder: config.working_dir.unwrap_or_default(),
     }
 }
 

@@ -8,7 +8,7 @@
 use crate::action::Action;
 use crate::applied::Applied;
 use crate::step::Step;
-use crate::steps::Steps;
+use crate::steps::{Steps, Write};
 use crate::write::Contents;
 use lockstep_shared::Sha256;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,14 @@ pub struct Record {
     pub deferred: Vec<Action>,
 }
 
+impl Record {
+    /// All files to write, in the data folder and in volumes: the journal has their new bytes.
+    pub fn writes(&self) -> impl Iterator<Item = &Write> {
+        let fills = self.actions.iter().filter_map(Action::fill).flat_map(|fill| &fill.write);
+        self.steps.write.iter().chain(fills.map(|write| &write.file))
+    }
+}
+
 /// A record that was read back.
 #[derive(Debug)]
 pub struct Found {
@@ -37,7 +45,7 @@ pub struct Found {
     pub record: Record,
     /// How far it got.
     pub progress: Progress,
-    /// The new bytes of the files in `record.steps.write`.
+    /// The new bytes of [`Record::writes`].
     pub contents: Contents,
 }
 
@@ -148,7 +156,7 @@ impl Journal {
         // From here on the intent is whole; contents that aren't mean that the commit never ended.
         let Ok(record) = serde_json::from_slice::<Record>(intent) else { return Ok(None) };
         let mut contents = Contents::new();
-        for write in &record.steps.write {
+        for write in record.writes() {
             let Some((content, more)) = rest.split_at_checked(write.size) else { return Ok(None) };
             if Sha256::of(content) != write.sha256 {
                 return Ok(None);
@@ -165,7 +173,7 @@ impl Journal {
     }
 
     /// Commits a record: once this returns it survives any crash. `contents`
-    /// has the new bytes of each file in `record.steps.write`.
+    /// has the new bytes of each of [`Record::writes`].
     pub fn commit(&mut self, record: &Record, contents: &Contents) -> Result<(), JournalError> {
         let failed = |path: &Path, source| JournalError { operation: "writing", path: path.to_owned(), source };
         let buffer = &mut self.buffer;
@@ -173,7 +181,7 @@ impl Journal {
         buffer.resize(HEADER, 0);
         serde_json::to_writer(&mut *buffer, record).map_err(|error| failed(&self.path, error.into()))?;
         let intent = buffer.len() - HEADER;
-        for write in &record.steps.write {
+        for write in record.writes() {
             let bytes = contents.get(&write.path).filter(|bytes| bytes.len() == write.size);
             let bytes = bytes.ok_or_else(|| failed(&self.path, io::Error::other("a planned file has no content")))?;
             buffer.extend_from_slice(bytes);

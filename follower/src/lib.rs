@@ -31,6 +31,7 @@ pub mod step;
 pub mod store;
 mod undo;
 pub mod view;
+pub mod volumes;
 pub mod write;
 
 pub use config::FILE as CONFIG_FILE;
@@ -86,6 +87,16 @@ pub async fn run(
         settle: docker.settle,
     });
     let engine = docker.as_ref().map(|docker| docker.engine.clone());
+    if let Some(engine) = engine.clone() {
+        // What a crash left behind; nothing waits for it.
+        tokio::spawn(async move {
+            match engine.sweep().await {
+                Ok(0) => {}
+                Ok(swept) => tracing::info!(swept, "removed throwaway containers of an earlier run"),
+                Err(error) => tracing::debug!(%error, "throwaway containers of an earlier run are not looked for"),
+            }
+        });
+    }
     let desk = Arc::new(Desk {
         gate: Gate::new([(config.name.to_string(), config.key.clone())], &limits),
         limits: limits.clone(),

@@ -238,6 +238,7 @@ impl Manifest {
                 on_drift: known.on_drift,
                 services: known.services.clone(),
                 containers: known.containers.clone(),
+                volume: known.volume.clone(),
                 ..File::plain(path.clone(), content(path, known).map_err(Unmade::Content)?)
             });
         }

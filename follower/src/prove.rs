@@ -6,7 +6,7 @@ use crate::docker::{Details, Engine, EngineError};
 use crate::step::Step;
 use crate::view::View;
 use futures_util::{Stream, StreamExt as _, stream};
-use lockstep_shared::{SafePath, Sha256};
+use lockstep_shared::{SafePath, Sha256, VolumePath};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub struct Expected<'a> {
     pub path: &'a SafePath,
     /// The hash of its bytes; `None` if it was removed.
     pub sha256: Option<Sha256>,
+    /// Its place, if it stands in a volume instead.
+    pub volume: Option<&'a VolumePath>,
 }
 
 /// Why there is no proof.
@@ -299,7 +301,11 @@ async fn sees(
     let view = View::new(engine, &container.name, details);
     let (mut files, mut by_archive) = (0, false);
     for expected in expected {
-        for at in container.sees(&data_folder.join(expected.path.as_str())) {
+        let places = match expected.volume {
+            Some(place) => container.sees_in_volume(place),
+            None => container.sees(&data_folder.join(expected.path.as_str())),
+        };
+        for at in places {
             let seen = view.see(&at).await?;
             if seen.sha256 != expected.sha256 {
                 let what = match (seen.sha256, expected.sha256) {

@@ -37,6 +37,8 @@ pub struct Store {
     leave: Leave,
     /// Written, but perhaps not durable by itself yet.
     touched: Touched,
+    /// The new bytes of files that go into volumes, from the journal: a crash may have come before they were written.
+    poured: Contents,
 }
 
 /// Why the disk work was not done.
@@ -84,6 +86,7 @@ impl Store {
             stamps: Stamps::default(),
             leave: Leave::default(),
             touched: Touched::default(),
+            poured: Contents::new(),
         };
         let Some(last) = found.last() else {
             let applied = store.state.load()?;
@@ -99,6 +102,10 @@ impl Store {
             progress = ?last.progress,
             "going through the journal: what was committed before the last stop is finished"
         );
+        let fills = last.record.actions.iter().filter_map(crate::action::Action::fill).flat_map(|fill| &fill.write);
+        let poured =
+            fills.filter_map(|write| Some((write.file.path.clone(), last.contents.get(&write.file.path)?.clone())));
+        store.poured = poured.collect();
         store.journaled.extend(contents_of(&found).into_keys());
         if let Err(error) = store.keep_good(&found, &applied) {
             tracing::warn!("{error}");
@@ -151,7 +158,7 @@ impl Store {
     ) -> Result<(Snapshot, PathBuf), StoreError> {
         let written_before = applied.is_some_and(|applied| !applied.files.is_empty());
         let data = DataFolder::open(&self.data_folder, written_before)?;
-        let written = applied.into_iter().flat_map(|applied| applied.files.keys().map(SafePath::as_str));
+        let written = applied.into_iter().flat_map(Applied::on_disk).map(SafePath::as_str);
         let snapshot = match bundle {
             Some(bundle) => {
                 let mut snapshot = data.look(plan::paths(bundle, applied), &mut self.stamps)?;
@@ -203,7 +210,7 @@ impl Store {
             staged.undo();
             return Err(before(error.into()));
         }
-        journaled.extend(record.steps.write.iter().map(|write| write.sha256));
+        journaled.extend(record.writes().map(|write| write.sha256));
         touched.and(staged.swap(contents).map_err(WriteError::Halfway)?);
         // For the log of the next start only: whatever it says, what is unproven is done again.
         let _ = journal.note(Progress::Acting);
@@ -224,6 +231,11 @@ impl Store {
             return Ok(None);
         }
         Ok(self.previous.load(machine)?)
+    }
+
+    /// The new bytes of files that go into volumes, as a crash left them in the journal.
+    pub fn poured(&self) -> &Contents {
+        &self.poured
     }
 
     /// Gives back the room that files have which were replaced since the last checkpoint.
@@ -315,7 +327,7 @@ impl Store {
 fn contents_of(found: &[Found]) -> BTreeMap<Sha256, Arc<[u8]>> {
     let mut contents = BTreeMap::new();
     for one in found {
-        for write in &one.record.steps.write {
+        for write in one.record.writes() {
             if let Some(bytes) = one.contents.get(&write.path) {
                 contents.insert(write.sha256, bytes.clone());
             }

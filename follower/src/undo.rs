@@ -8,6 +8,7 @@ use crate::applied::Owed;
 use crate::apply::{Applier, Failing, Lap, failures, new_apply, owed};
 use crate::ended::{ApplyError, Ended};
 use crate::plan::{Plan, Wanted};
+use crate::volumes::poured;
 use lockstep_edge::clock;
 use lockstep_shared::Bundle;
 use lockstep_shared::api::{Apply, FailedBundle, Outcome, Running, Undo};
@@ -145,7 +146,9 @@ impl Applier {
         let committed = self.write(&id, &good, running.revision, &plan, Some(failed.clone())).await?;
         let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
         let before = apply.actions.len();
-        let acted = self.act(&plan.actions, &changed, containers.as_deref().unwrap_or_default(), apply).await;
+        let contents = poured(&plan.actions, &good);
+        let acted =
+            self.act(&plan.actions, &changed, containers.as_deref().unwrap_or_default(), &contents, apply).await;
         apply.notes.push(format!(
             "revision {} was put back: {} files, {} actions",
             running.revision,

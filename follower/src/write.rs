@@ -103,6 +103,9 @@ impl Staged<'_> {
             match ready {
                 Ready::Staged(name) => {
                     let folder = &self.folders[parent(&write.path)];
+                    if write.how == How::OverFolder {
+                        remove_empty(self.data, folder, &write.path)?;
+                    }
                     touched.hold(folder, write.path.file_name());
                     rustix::fs::renameat(folder, name.as_str(), folder, write.path.file_name())
                         .map_err(|errno| self.data.failed("renaming the new file to", path, errno))?;
@@ -263,6 +266,14 @@ fn remove(data: &DataFolder, path: &SafePath) -> Result<bool, DiskError> {
         Ok(()) => Ok(true),
         Err(errno) if gone(errno) => Ok(false),
         Err(errno) => Err(data.failed("removing", path.as_str(), errno)),
+    }
+}
+
+/// Removes the empty folder in a file's place; what else stands there is met by what follows.
+fn remove_empty(data: &DataFolder, folder: &OwnedFd, path: &SafePath) -> Result<(), DiskError> {
+    match rustix::fs::unlinkat(folder, path.file_name(), AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(errno) => Err(data.failed("removing the empty folder", path.as_str(), errno)),
     }
 }
 

@@ -103,6 +103,7 @@ pub(crate) fn diff(path: &dyn std::fmt::Display, old: Option<&File>, new: Option
             ("owner", shown(old.owner), shown(new.owner)),
             ("on_change", shown(old.on_change.as_ref()), shown(new.on_change.as_ref())),
             ("drift", shown(old.on_drift), shown(new.on_drift)),
+            ("volume", shown(old.volume.as_ref()), shown(new.volume.as_ref())),
         ] {
             if before != after {
                 out.push_str(&format!("{what}: {before} -> {after}\n"));

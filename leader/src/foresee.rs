@@ -105,6 +105,8 @@ fn foreseen(order: usize, action: &Action) -> ForeseenAction {
         Verb::Converge => (true, "short downtime if Compose finds its definition changed: it is replaced"),
         Verb::Recreate => (true, "short downtime: its container is replaced by a new one"),
         Verb::Create => (false, "it is new: it is created and started"),
+        Verb::Remove => (true, "it is stopped and removed for good; its volumes stay"),
+        Verb::Fill(_) => (false, "its files are replaced, one after the other"),
     };
     ForeseenAction {
         order,
@@ -128,14 +130,18 @@ fn written(bundle: &Bundle) -> Applied {
 fn stands(bundle: &Bundle) -> Snapshot {
     let mut disk = Snapshot::default();
     for file in &bundle.files {
+        let owner = file.owner.map_or((0, 0), |owner| (owner.uid, owner.gid));
+        let entry = Entry::File { sha256: file.sha256, mode: file.mode.bits(), uid: owner.0, gid: owner.1 };
+        if let Some(place) = &file.volume {
+            disk.set_in_volume(place.clone(), entry);
+            continue;
+        }
         if file.path.is_protected() {
             if let Some(folder) = file.path.parent().filter(|_| file.path.is_folder_marker()) {
                 disk.set(folder, Entry::Folder);
             }
             continue;
         }
-        let owner = file.owner.map_or((0, 0), |owner| (owner.uid, owner.gid));
-        let entry = Entry::File { sha256: file.sha256, mode: file.mode.bits(), uid: owner.0, gid: owner.1 };
         disk.set(file.path.as_str(), entry);
     }
     disk
@@ -166,8 +172,13 @@ mod tests {
             name: format!("p_{service}_1"),
             state: "running".to_owned(),
             health: "none".to_owned(),
-            mounts: vec![Mount { source: Some(format!("/d/{service}/conf")), destination: "/conf".to_owned() }],
+            mounts: vec![Mount {
+                source: Some(format!("/d/{service}/conf")),
+                destination: "/conf".to_owned(),
+                ..Mount::default()
+            }],
             depends_on: Vec::new(),
+            ours: false,
         };
         Status {
             engine: true,

@@ -99,6 +99,9 @@ pub fn bundle(
             containers: file.rule.containers.clone(),
             check: file.rule.check.clone(),
             on_drift: file.rule.on_drift,
+            check_in: file.rule.check_in.clone(),
+            check_seconds: file.rule.check_seconds,
+            volume: file.rule.volume.clone(),
         });
     }
     if !faults.is_empty() {

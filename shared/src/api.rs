@@ -242,7 +242,7 @@ pub struct Action {
     pub service: String,
     /// The container's name, where there is one already.
     pub container: Option<String>,
-    /// `none`, `signal:HUP`, `exec:[..]`, `restart`, `recreate` or `create`.
+    /// `none`, `signal:HUP`, `exec:[..]`, `restart`, `recreate`, `create`, `remove`, or `fill` of a volume.
     pub verb: String,
     /// The files that made it necessary, or another reason.
     pub why: String,
@@ -292,15 +292,31 @@ pub struct Container {
     /// The services it depends on, as Compose noted them.
     #[serde(default)]
     pub depends_on: Vec<String>,
+    /// Whether lockstep created it, and so removes it when its service leaves the compose file.
+    #[serde(default)]
+    pub ours: bool,
 }
 
 /// One mount of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Mount {
-    /// The host path of a bind mount; `None` for volumes and the like.
+    /// Docker's word: `bind`, `volume`, `tmpfs`, ...; empty from a follower of an older version.
+    #[serde(default, rename = "type")]
+    pub kind: String,
+    /// The host path of a bind mount, or of a volume that is bound to a folder
+    /// of the host; `None` for other volumes and the like.
     pub source: Option<String>,
+    /// A volume's name in Docker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The same without the project's prefix, as the compose file has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
     /// Where it is in the container.
     pub destination: String,
+    /// Whether the container may not write there.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// One machine as the leader knows it (`lockstep status --json`).

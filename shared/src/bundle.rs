@@ -4,7 +4,7 @@ use crate::digest::BadDigest;
 use crate::on_change::BadOnChange;
 use crate::path::BadPath;
 use crate::permissions::{BadMode, BadOwner};
-use crate::{Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256, canonical};
+use crate::{Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256, VolumePath, canonical};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -56,6 +56,12 @@ pub struct File {
     pub check: Vec<String>,
     /// What happens when somebody else changes it, where the role says so.
     pub on_drift: Option<OnDrift>,
+    /// The compose service in whose image the check runs; `None`: on the machine itself.
+    pub check_in: Option<String>,
+    /// How long the check may take, where the role says so.
+    pub check_seconds: Option<u16>,
+    /// Where it goes in a named volume, instead of the data folder.
+    pub volume: Option<VolumePath>,
 }
 
 impl File {
@@ -73,7 +79,15 @@ impl File {
             containers: Vec::new(),
             check: Vec::new(),
             on_drift: None,
+            check_in: None,
+            check_seconds: None,
+            volume: None,
         }
+    }
+
+    /// Whether it is never written: below a service's own `data` or `log` folder.
+    pub fn is_protected(&self) -> bool {
+        self.path.is_protected() && self.volume.is_none()
     }
 }
 
@@ -101,6 +115,12 @@ pub enum BadBundle {
     /// The same path twice.
     #[error("path {0:?} stands twice in the bundle")]
     Twice(SafePath),
+    /// Two files for one place of a volume.
+    #[error("{0:?} stands twice in the bundle, as a place in a volume: each file needs its own")]
+    TwiceInVolume(VolumePath),
+    /// A compose file that the machine could not read.
+    #[error("the compose file {0:?} can't go into a volume: compose reads it on the machine")]
+    ComposeInVolume(SafePath),
     /// A file where another file needs a folder.
     #[error("path {0:?} is a file, but other files of the bundle lie below it")]
     FileAndFolder(String),
@@ -156,6 +176,12 @@ struct WireFile<'a> {
     check: Vec<String>,
     #[serde(default, rename = "drift", skip_serializing_if = "Option::is_none")]
     on_drift: Option<OnDrift>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check_in: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check_seconds: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    volume: Option<VolumePath>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +200,10 @@ impl Bundle {
             Some(path) => Some(path),
             None => COMPOSE_NAMES.into_iter().find(|name| has(name)).map(SafePath::new).transpose()?,
         };
+        let in_volume = |path: &SafePath| files.iter().any(|file| file.path == *path && file.volume.is_some());
+        if let Some(path) = compose.as_ref().filter(|path| in_volume(path)) {
+            return Err(BadBundle::ComposeInVolume(path.clone()));
+        }
         let digest = canonical::digest(compose.as_ref(), &files);
         Ok(Self { role, machine, digest, compose, files })
     }
@@ -263,6 +293,10 @@ fn check_paths(files: &[File]) -> Result<(), BadBundle> {
             return Err(BadBundle::FileAndFolder(file.path.to_string()));
         }
     }
+    let mut places = BTreeSet::new();
+    if let Some(twice) = files.iter().filter_map(|file| file.volume.as_ref()).find(|place| !places.insert(*place)) {
+        return Err(BadBundle::TwiceInVolume(twice.clone()));
+    }
     Ok(())
 }
 
@@ -284,6 +318,9 @@ impl<'a> WireFile<'a> {
             containers: file.containers.clone(),
             check: file.check.clone(),
             on_drift: file.on_drift,
+            check_in: file.check_in.clone(),
+            check_seconds: file.check_seconds,
+            volume: file.volume.clone(),
             content,
             content_base64,
         }
@@ -320,6 +357,9 @@ impl<'a> WireFile<'a> {
             containers: self.containers,
             check: self.check,
             on_drift: self.on_drift,
+            check_in: self.check_in,
+            check_seconds: self.check_seconds,
+            volume: self.volume,
         })
     }
 }
@@ -393,6 +433,21 @@ mod tests {
         assert_eq!(Bundle::from_json(json.as_bytes()).unwrap(), (bundle, 7));
         let changed = json.replace("report", "repair");
         assert!(matches!(Bundle::from_json(changed.as_bytes()), Err(BadBundle::BundleDigest)));
+    }
+
+    #[test]
+    fn what_the_first_form_does_not_know_has_a_form_of_its_own() {
+        let mut poured = file("a.txt", b"hello\n");
+        poured.volume = Some(VolumePath::try_from("conf:a.txt".to_owned()).unwrap());
+        let mut checked = poured.clone();
+        (checked.check, checked.check_in, checked.check_seconds) = (vec!["true".into()], Some("web".into()), Some(5));
+        let plain = bundle(vec![file("a.txt", b"hello\n")]).unwrap();
+        let (poured, checked) = (bundle(vec![poured]).unwrap(), bundle(vec![checked]).unwrap());
+        assert!(plain.digest != poured.digest && poured.digest != checked.digest);
+        let json = checked.to_json(1);
+        assert_eq!(Bundle::from_json(&json).unwrap(), (checked, 1));
+        let json = String::from_utf8(json).unwrap().replace("conf:a.txt", "conf:b.txt");
+        assert!(matches!(Bundle::from_json(json.as_bytes()), Err(BadBundle::BundleDigest)));
     }
 
     #[test]

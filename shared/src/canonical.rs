@@ -17,7 +17,13 @@ pub fn form(files: &[File]) -> &'static str {
 
 /// What a file says beyond [`FORM`], each `key:value`, sorted.
 fn further(file: &File) -> Vec<String> {
-    file.on_drift.iter().map(|on_drift| format!("drift:{on_drift}")).collect()
+    let said = [
+        file.check_in.as_ref().map(|service| format!("check_in:{service}")),
+        file.check_seconds.map(|seconds| format!("check_seconds:{seconds}")),
+        file.on_drift.map(|on_drift| format!("drift:{on_drift}")),
+        file.volume.as_ref().map(|place| format!("volume:{place}")),
+    ];
+    said.into_iter().flatten().collect()
 }
 
 /// The digest of a bundle with these files, sorted by path.

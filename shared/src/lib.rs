@@ -17,6 +17,7 @@ pub mod path;
 pub mod permissions;
 pub mod problem;
 pub mod signature;
+pub mod volume;
 
 pub use bundle::{Bundle, File};
 pub use digest::Sha256;
@@ -27,3 +28,4 @@ pub use on_drift::OnDrift;
 pub use path::SafePath;
 pub use permissions::{Mode, Owner};
 pub use problem::Problem;
+pub use volume::VolumePath;

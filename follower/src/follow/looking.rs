@@ -59,7 +59,7 @@ impl Follow {
     /// Watches the folders of what is written now.
     pub(super) async fn watch_again(&mut self) {
         let Some(applied) = self.applier.applied() else { return };
-        let (watch, files) = (self.watch.take(), applied.files.keys().cloned().collect::<Vec<_>>());
+        let (watch, files) = (self.watch.take(), applied.on_disk().cloned().collect::<Vec<_>>());
         let data_folder = self.applier.data_folder();
         let watching = tokio::task::spawn_blocking(move || {
             let mut watch = watch.map_or_else(Watch::new, Ok)?;

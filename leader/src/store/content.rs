@@ -5,7 +5,7 @@
 
 use super::Store;
 use super::error::StoreError;
-use lockstep_shared::{Bundle, File, Mode, OnChange, OnDrift, Owner, SafePath, Sha256};
+use lockstep_shared::{Bundle, File, Mode, OnChange, OnDrift, Owner, SafePath, Sha256, VolumePath};
 use rusqlite::{OptionalExtension as _, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,12 @@ pub(super) struct FileEntry {
     pub(super) check: Vec<String>,
     #[serde(default, rename = "drift", skip_serializing_if = "Option::is_none")]
     pub(super) on_drift: Option<OnDrift>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) check_in: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) check_seconds: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) volume: Option<VolumePath>,
 }
 
 impl Entry for SourceEntry {
@@ -86,6 +92,9 @@ impl FileEntry {
             containers: file.containers.clone(),
             check: file.check.clone(),
             on_drift: file.on_drift,
+            check_in: file.check_in.clone(),
+            check_seconds: file.check_seconds,
+            volume: file.volume.clone(),
         };
         bundle.files.iter().map(entry).collect()
     }
@@ -103,6 +112,9 @@ impl FileEntry {
             containers: self.containers,
             check: self.check,
             on_drift: self.on_drift,
+            check_in: self.check_in,
+            check_seconds: self.check_seconds,
+            volume: self.volume,
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::fault::{Fault, nearest};
 use crate::yaml::{self, Kind, Node};
 use globset::{GlobBuilder, GlobMatcher};
-use lockstep_shared::{Mode, OnChange, OnDrift, Owner, SafePath};
+use lockstep_shared::{Mode, OnChange, OnDrift, Owner, SafePath, VolumePath};
 
 /// What is said of a file. Where several globs match, the later one wins, key by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,13 +24,30 @@ pub struct Rule {
     pub on_drift: Option<OnDrift>,
     /// Whether what it renders to has to be what its extension says (`.json`, `.yml`, ...); it has to, by default.
     pub validate: Option<bool>,
+    /// The compose service in whose image it runs, instead of on the machine.
+    pub check_in: Option<String>,
+    /// How long it may take.
+    pub check_seconds: Option<u16>,
+    /// Where the file goes in a named volume, instead of the data folder.
+    pub volume: Option<VolumePath>,
+}
+
+/// A rule as it is written for a glob.
+#[derive(Debug)]
+struct Written {
+    glob: GlobMatcher,
+    /// The glob's folders before its first wildcard: files keep their places below it in a volume.
+    folder: String,
+    rule: Rule,
+    /// The volume, and perhaps a folder in it.
+    volume: Option<(String, Option<SafePath>)>,
 }
 
 /// A role's `role.yml`.
 #[derive(Debug, Default)]
 pub(super) struct Manifest {
     pub(super) compose: Option<SafePath>,
-    rules: Vec<(GlobMatcher, Rule)>,
+    rules: Vec<Written>,
 }
 
 impl Manifest {
@@ -54,7 +71,11 @@ impl Manifest {
                     for (glob, body) in value.map().unwrap_or_default() {
                         let matcher = GlobBuilder::new(&glob.text).literal_separator(true).build();
                         match matcher {
-                            Ok(matcher) => manifest.rules.push((matcher.compile_matcher(), rule(file, body, faults))),
+                            Ok(matcher) => {
+                                let (rule, volume) = rule(file, body, faults);
+                                let (glob, folder) = (matcher.compile_matcher(), fixed_folder(&glob.text));
+                                manifest.rules.push(Written { glob, folder, rule, volume });
+                            }
                             Err(error) => {
                                 faults.push(Fault::new(file, format!("not a path glob: {error}")).at(glob.at));
                             }
@@ -78,7 +99,8 @@ impl Manifest {
 
     pub(super) fn rule(&self, path: &SafePath) -> Rule {
         let mut rule = Rule::default();
-        for (_, more) in self.rules.iter().filter(|(glob, _)| glob.is_match(path.as_str())) {
+        for written in self.rules.iter().filter(|written| written.glob.is_match(path.as_str())) {
+            let more = &written.rule;
             let list = |old: &mut Vec<String>, new: &Vec<String>| {
                 if !new.is_empty() {
                     old.clone_from(new);
@@ -89,22 +111,50 @@ impl Manifest {
             rule.on_change = more.on_change.clone().or(rule.on_change);
             list(&mut rule.services, &more.services);
             list(&mut rule.containers, &more.containers);
+            // A check is one thing: what an earlier rule says of it doesn't mix in.
+            if !more.check.is_empty() {
+                rule.check_in.clone_from(&more.check_in);
+                rule.check_seconds = more.check_seconds;
+            }
             list(&mut rule.check, &more.check);
             rule.on_drift = more.on_drift.or(rule.on_drift);
             rule.validate = more.validate.or(rule.validate);
+            if let Some((volume, folder)) = &written.volume {
+                rule.volume = place(volume, folder.as_ref(), &written.folder, path);
+            }
         }
         rule
     }
 }
 
-const KEYS: [&str; 8] = ["mode", "owner", "on_change", "services", "containers", "check", "drift", "validate"];
+/// The folders of a glob before the first segment with a wildcard.
+fn fixed_folder(glob: &str) -> String {
+    let end = glob.find(['*', '?', '[', '{']).unwrap_or(glob.len());
+    glob[..end].rsplit_once('/').map_or("", |(folder, _)| folder).to_owned()
+}
 
-fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> Rule {
+/// A file's place in a volume: as it lies below the glob's own folders.
+fn place(volume: &str, folder: Option<&SafePath>, fixed: &str, path: &SafePath) -> Option<VolumePath> {
+    let below = path.as_str().strip_prefix(fixed).unwrap_or(path.as_str()).trim_start_matches('/');
+    let below = match folder {
+        Some(folder) => format!("{folder}/{below}"),
+        None => below.to_owned(),
+    };
+    VolumePath::new(volume, SafePath::new(below).ok()?)
+}
+
+const KEYS: [&str; 9] =
+    ["mode", "owner", "on_change", "services", "containers", "check", "drift", "validate", "volume"];
+
+type Volume = Option<(String, Option<SafePath>)>;
+
+fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> (Rule, Volume) {
     let mut rule = Rule::default();
+    let mut volume = None;
     let Some(entries) = body.map() else {
         let what = format!("a rule has to be a mapping of {}", KEYS.join(", "));
         faults.push(Fault::new(file, what).at(body.at));
-        return rule;
+        return (rule, None);
     };
     for (key, value) in entries {
         let text = value.text().unwrap_or_default().to_owned();
@@ -114,7 +164,6 @@ fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> Rule {
             "on_change" => on_change(value).map(|verb| rule.on_change = Some(verb)),
             "services" => words(value).map(|words| rule.services = words),
             "containers" => words(value).map(|words| rule.containers = words),
-            "check" => words(value).map(|words| rule.check = words),
             "drift" => {
                 OnDrift::try_from(&*text).map(|policy| rule.on_drift = Some(policy)).map_err(|bad| bad.to_string())
             }
@@ -125,6 +174,8 @@ fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> Rule {
                 }
                 None => Err("has to be true or false".to_owned()),
             },
+            "check" => check(value, &mut rule),
+            "volume" => in_volume(&text).map(|place| volume = Some(place)),
             other => {
                 let near = nearest(other, KEYS);
                 faults.push(Fault::new(file, format!("unknown key {other}{near}")).at(key.at));
@@ -135,7 +186,45 @@ fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> Rule {
             faults.push(Fault::new(file, format!("{}: {what}", key.text)).at(value.at));
         }
     }
-    rule
+    (rule, volume)
+}
+
+/// `[nginx, -t]`, or `{in: SERVICE, command: [nginx, -t], seconds: 60}`.
+fn check(node: &Node, rule: &mut Rule) -> Result<(), String> {
+    const KEYS: [&str; 3] = ["command", "in", "seconds"];
+    let Some(entries) = node.map() else {
+        rule.check = words(node).map_err(|_| {
+            "has to be a list of words, e.g. [nginx, -t], or {in: nginx, command: [nginx, -t], seconds: 60}".to_owned()
+        })?;
+        return Ok(());
+    };
+    if let Some((unknown, _)) = entries.iter().find(|(key, _)| !KEYS.contains(&key.text.as_str())) {
+        return Err(format!("unknown key {}{}", unknown.text, nearest(&unknown.text, KEYS)));
+    }
+    rule.check = words(node.get("command").ok_or("needs command: a list of words, e.g. [nginx, -t]")?)
+        .map_err(|what| format!("command {what}"))?;
+    if let Some(service) = node.get("in") {
+        let named = service.text().filter(|text| !text.is_empty());
+        rule.check_in = Some(named.ok_or("in has to be a service of the compose file")?.to_owned());
+    }
+    if let Some(seconds) = node.get("seconds") {
+        let number =
+            seconds.text().and_then(|text| text.parse::<u16>().ok()).filter(|number| (1..=600).contains(number));
+        rule.check_seconds = Some(number.ok_or("seconds has to be a whole number from 1 to 600")?);
+    }
+    Ok(())
+}
+
+/// `VOLUME`, or `VOLUME:FOLDER`.
+fn in_volume(text: &str) -> Result<(String, Option<SafePath>), String> {
+    let (volume, folder) = text.split_once(':').map_or((text, None), |(volume, folder)| (volume, Some(folder)));
+    if !VolumePath::is_volume(volume) {
+        return Err(format!(
+            "{text:?} names no volume: write it as the compose file does, e.g. conf, or conf:FOLDER for a folder in it"
+        ));
+    }
+    let folder = folder.map(|folder| SafePath::new(folder.trim_matches('/'))).transpose();
+    Ok((volume.to_owned(), folder.map_err(|bad| bad.to_string())?))
 }
 
 /// `restart`, `signal:HUP`, ... or `exec:[nginx, -s, reload]`, spelt as text or as a mapping.
@@ -188,9 +277,35 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_keeps_what_lies_below_the_globs_own_folders() {
+        let (manifest, faults) = read(
+            "files:\n  app/conf/**: {volume: conf}\n  app/conf/x/*.yml: {volume: 'other:deep/er'}\n  '**/one': {volume: all}\n",
+        );
+        assert!(faults.is_empty(), "{faults:?}");
+        let place = |path: &str| manifest.rule(&SafePath::new(path).unwrap()).volume.map(|place| place.to_string());
+        assert_eq!(place("app/conf/a/b").as_deref(), Some("conf:a/b"));
+        assert_eq!(place("app/conf/x/c.yml").as_deref(), Some("other:deep/er/c.yml"));
+        assert_eq!(place("some/one").as_deref(), Some("all:some/one"));
+        assert_eq!(place("app/other"), None);
+    }
+
+    #[test]
+    fn a_check_is_a_list_or_says_where_and_how_long() {
+        let (manifest, faults) = read(
+            "files:\n  '**': {check: {in: web, command: [nginx, -t], seconds: 5}}\n  a/*: {check: [true]}\n  b/*: {mode: '0600'}\n",
+        );
+        assert!(faults.is_empty(), "{faults:?}");
+        let rule = |path: &str| manifest.rule(&SafePath::new(path).unwrap());
+        let (all, plain) = (rule("b/x"), rule("a/x"));
+        assert_eq!((all.check.len(), all.check_in.as_deref(), all.check_seconds), (2, Some("web"), Some(5)));
+        assert_eq!((plain.check.len(), plain.check_in, plain.check_seconds), (1, None, None));
+    }
+
+    #[test]
     fn mistakes_are_placed() {
-        let (_, faults) =
-            read("file:\n  a: {}\nfiles:\n  a: {mod: '0644', mode: 644, on_change: reload, drift: ignore}\n");
+        let (_, faults) = read(
+            "file:\n  a: {}\nfiles:\n  a: {mod: '0644', mode: 644, on_change: reload, drift: ignore}\n  b: {volume: ../x, check: {inn: web}}\n  c: {check: {in: web, command: [x], seconds: 0}}\n",
+        );
         insta::assert_snapshot!(faults.join("\n"));
     }
 }

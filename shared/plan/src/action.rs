@@ -1,5 +1,6 @@
 //! What is done to a container: the verbs, and one planned action.
 
+use crate::volumes::Fill;
 use lockstep_shared::{OnChange, SafePath};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -21,6 +22,10 @@ pub enum Verb {
     Recreate,
     /// Created by compose: there is no container yet.
     Create,
+    /// Stopped and removed: its service left the compose file.
+    Remove,
+    /// Files of a named volume are written and removed. Stands alone: an action on a volume, not on a container.
+    Fill(Box<Fill>),
 }
 
 impl Verb {
@@ -58,6 +63,8 @@ impl Verb {
             Self::Converge => 3,
             Self::Recreate => 4,
             Self::Create => 5,
+            Self::Remove => 6,
+            Self::Fill(_) => 7,
         }
     }
 
@@ -91,6 +98,8 @@ impl fmt::Display for Verb {
             Self::Restart => f.write_str("restart"),
             Self::Converge | Self::Recreate => f.write_str("recreate"),
             Self::Create => f.write_str("create"),
+            Self::Remove => f.write_str("remove"),
+            Self::Fill(_) => f.write_str("fill"),
         }
     }
 }
@@ -113,6 +122,16 @@ pub struct Action {
     /// The services among the plan's that have to be done before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<String>,
+}
+
+impl Action {
+    /// What it does to a volume, if it is about one.
+    pub fn fill(&self) -> Option<&Fill> {
+        match &self.verb {
+            Verb::Fill(fill) => Some(fill),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! container, the cheapest that works.
 
 use super::compose::{self, Composed};
+use super::volumes::{self, Fills};
 use super::{Changed, Inputs, Plan, order};
 use crate::action::{Action, Verb};
 use crate::compose_file::ComposeFile;
@@ -9,7 +10,7 @@ use crate::container::Container;
 use crate::steps::How;
 use lockstep_shared::api::{Change, LeftAlone};
 use lockstep_shared::{OnChange, SafePath};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An action while it is being put together.
 #[derive(Debug, Default)]
@@ -71,6 +72,7 @@ pub(crate) fn plan<'a>(
     containers: &'a [Container],
     compose: &'a ComposeFile,
     changed: &[Changed<'a>],
+    fills: Fills,
     plan: &mut Plan,
 ) {
     let mut planning =
@@ -82,11 +84,12 @@ pub(crate) fn plan<'a>(
     for composed in compose::plan(inputs, containers, compose, changed, planning.plan) {
         planning.composed(&composed);
     }
+    planning.removed();
     planning.asked();
     planning.unread(changed);
     planning.fold();
     planning.write_in_place();
-    planning.finish(!changed.is_empty());
+    planning.finish(!changed.is_empty(), fills);
 }
 
 impl<'a> Planning<'_, 'a> {
@@ -94,10 +97,18 @@ impl<'a> Planning<'_, 'a> {
     fn owed(&mut self) {
         for owed in self.inputs.applied.into_iter().flat_map(|applied| &applied.owed) {
             let action = &owed.action;
+            // What a volume lacks is seen in the volume.
+            if action.fill().is_some() {
+                continue;
+            }
             let stands = self.containers.iter().any(|container| container.service == action.service);
             let defined = self.compose.services.contains_key(&action.service);
             // Compose can act only on what it still knows, the engine only on what is there.
-            let possible = if action.verb.is_composed() { defined } else { stands };
+            let possible = match action.verb {
+                Verb::Remove => stands && !defined,
+                _ if action.verb.is_composed() => defined,
+                _ => stands,
+            };
             if !possible {
                 self.plan.notes.push(format!("{} of {} is no longer owed: it is gone", action.verb, action.service));
                 continue;
@@ -140,6 +151,8 @@ impl<'a> Planning<'_, 'a> {
     fn file(&mut self, changed: &Changed<'a>) {
         let verb = changed.on_change.map_or(Verb::Restart, |verb| OnChange::clone(verb).into());
         let host = self.inputs.data_folder.join(changed.path.as_str());
+        let over_folder = changed.change == Change::Added
+            && self.plan.steps.write.iter().any(|write| write.path == *changed.path && write.how == How::OverFolder);
         let named = !changed.services.is_empty() || !changed.containers.is_empty();
         for service in changed.services {
             if !self.containers.iter().any(|container| container.service == *service) {
@@ -147,15 +160,21 @@ impl<'a> Planning<'_, 'a> {
             }
         }
         for container in self.containers {
+            let seen = changed.seen_by(container, self.inputs.data_folder);
             let concerned = if named {
                 changed.services.contains(&container.service) || changed.containers.contains(&container.name)
             } else {
-                !container.sees(&host).is_empty()
+                !seen.is_empty()
             };
             if !concerned {
                 continue;
             }
-            if changed.change == Change::Removed && container.mounts_file(&host) {
+            let mounts_file = changed.volume.is_none() && container.mounts_file(&host);
+            if mounts_file && over_folder {
+                self.over_folder(changed, container);
+                continue;
+            }
+            if changed.change == Change::Removed && mounts_file {
                 let why = format!(
                     "its mounted file {} is gone from the bundle: it goes on with the old content, but can't be started again before its definition is changed",
                     changed.path
@@ -175,6 +194,26 @@ impl<'a> Planning<'_, 'a> {
             // A signal doesn't reach a container in a crash loop; a fresh start with the new files may end it.
             let verb = if container.state == "running" { verb.clone() } else { verb.clone().and(Verb::Restart) };
             self.draft(&container.service, Some(&container.name)).add(verb, Some(changed.path), Some(said(changed)));
+        }
+    }
+
+    /// A container that mounts the folder which the engine made in the file's
+    /// place has a folder to mount it on: it can't be started again with a file there.
+    fn over_folder(&mut self, changed: &Changed<'a>, container: &Container) {
+        let what = format!("{} was missing when {} was made, and Docker made a folder", changed.path, container.name);
+        let defined = self.compose.services.contains_key(&container.service);
+        if defined && (container.is_live() || container.state == "created") {
+            self.draft(&container.service, None).add(Verb::Recreate, Some(changed.path), Some(what));
+        } else {
+            let why = if defined {
+                format!("{what}; it is stopped: scripts/run-pryv {} makes it anew", container.service)
+            } else {
+                format!(
+                    "{what}; the file is there now, but it can see it only when it is made anew: docker rm -f {0}, and the command that made it",
+                    container.name
+                )
+            };
+            self.untouchable.insert(container.name.clone(), why);
         }
     }
 
@@ -215,6 +254,22 @@ impl<'a> Planning<'_, 'a> {
         }
     }
 
+    /// Services that left the compose file go, if lockstep created them.
+    fn removed(&mut self) {
+        let Some(file) = &self.inputs.bundle.compose else { return };
+        let known =
+            |service: &String| self.inputs.applied.is_some_and(|applied| applied.services.contains_key(service));
+        for container in self.containers.iter().filter(|container| container.ours && known(&container.service)) {
+            if !self.compose.services.contains_key(&container.service) {
+                let reason = format!("it left {file}");
+                let own = self.drafts.entry(container.service.clone()).or_default();
+                let mut draft = Draft::default();
+                draft.add(Verb::Remove, None, Some(reason));
+                own.insert(Some(container.name.clone()), draft);
+            }
+        }
+    }
+
     /// Services that a notification names are acted on in any case.
     fn asked(&mut self) {
         for service in &self.inputs.wanted.asked {
@@ -245,18 +300,35 @@ impl<'a> Planning<'_, 'a> {
             return;
         }
         let read = |changed: &Changed<'_>| {
-            let host = self.inputs.data_folder.join(changed.path.as_str());
             let drafted = self.drafts.values().any(|own| own.values().any(|draft| draft.files.contains(changed.path)));
-            drafted || self.containers.iter().any(|container| !container.sees(&host).is_empty())
+            let seen = |container: &Container| !changed.seen_by(container, self.inputs.data_folder).is_empty();
+            drafted || self.containers.iter().any(seen)
         };
         let is_compose = |changed: &Changed<'_>| Some(changed.path) == self.inputs.bundle.compose.as_ref();
-        let unread: Vec<&str> = changed
-            .iter()
-            .filter(|changed| changed.change != Change::Removed && !is_compose(changed) && !read(changed))
-            .map(|changed| changed.path.as_str())
-            .collect();
+        let mut unread: Vec<&str> = Vec::new();
+        for changed in changed.iter().filter(|changed| changed.change != Change::Removed && changed.volume.is_none()) {
+            if is_compose(changed) || read(changed) {
+                continue;
+            }
+            let host = self.inputs.data_folder.join(changed.path.as_str());
+            let hidden = self.containers.iter().find_map(|container| Some((container, container.hidden(&host)?)));
+            match hidden {
+                None => unread.push(changed.path.as_str()),
+                Some((container, mount)) => self.plan.notes.push(format!(
+                    "{} is hidden from {} by the {} mounted at {}: nothing is done to it",
+                    changed.path,
+                    container.name,
+                    if mount.kind.is_empty() { "mount" } else { &mount.kind },
+                    mount.destination.display()
+                )),
+            }
+        }
         if !unread.is_empty() {
-            self.plan.notes.push(format!("no container mounts {}", some_of(&unread)));
+            let services: BTreeSet<&str> = unread.iter().filter_map(|path| path.split('/').next()).collect();
+            let own = self.containers.iter().find(|container| services.contains(container.service.as_str()));
+            let inside =
+                own.map(|own| format!("; {} has only what its image holds there", own.name)).unwrap_or_default();
+            self.plan.notes.push(format!("no container mounts {}{inside}", some_of(&unread)));
         }
     }
 
@@ -296,7 +368,7 @@ impl<'a> Planning<'_, 'a> {
         }
     }
 
-    fn finish(self, changed: bool) {
+    fn finish(self, changed: bool, fills: Fills) {
         let Self { inputs, containers, compose, drafts, untouchable, plan } = self;
         for (service, own) in drafts {
             let single = containers.iter().filter(|container| container.service == service).collect::<Vec<_>>();
@@ -320,6 +392,8 @@ impl<'a> Planning<'_, 'a> {
                 if later { plan.deferred.push(action) } else { plan.actions.push(action) }
             }
         }
+        let fills = volumes::plan(fills, containers, compose, plan);
+        plan.actions.splice(0..0, fills);
         order::depend(&mut plan.actions, containers, compose);
         let asked = !inputs.wanted.asked.is_empty();
         if changed || asked || !plan.actions.is_empty() {

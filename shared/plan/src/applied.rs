@@ -1,11 +1,12 @@
 //! What a follower last wrote, and what of it is proven: the past that a plan starts from.
 
 use crate::action::Action;
+use crate::container::Container;
 use crate::snapshot::Entry;
 use lockstep_shared::api::{FailedBundle, Running, Undo};
-use lockstep_shared::{Bundle, File, Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256};
+use lockstep_shared::{Bundle, File, Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256, VolumePath};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The form of `applied.json` that this version reads and writes.
 pub const FORMAT: u64 = 1;
@@ -42,6 +43,10 @@ pub struct Applied {
     /// The bundle that failed here last, for as long as the leader offers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedBundle>,
+    /// The containers, by the engine's identifiers, of services that lockstep
+    /// created: only these are removed when their service leaves the compose file.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub created: BTreeSet<String>,
 }
 
 /// A file that was written.
@@ -66,6 +71,9 @@ pub struct Known {
     /// What happens when somebody else changes it, where the role says so.
     #[serde(default, rename = "drift", skip_serializing_if = "Option::is_none")]
     pub on_drift: Option<OnDrift>,
+    /// Its place in a volume, if it is not in the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumePath>,
 }
 
 /// An action that is still to be done.
@@ -88,6 +96,7 @@ impl From<&File> for Known {
             services: file.services.clone(),
             containers: file.containers.clone(),
             on_drift: file.on_drift,
+            volume: file.volume.clone(),
         }
     }
 }
@@ -108,6 +117,11 @@ impl Known {
 }
 
 impl Applied {
+    /// The files in the data folder; those in volumes are not.
+    pub fn on_disk(&self) -> impl Iterator<Item = &SafePath> {
+        self.files.iter().filter(|(_, known)| known.volume.is_none()).map(|(path, _)| path)
+    }
+
     /// Whether an action failed and is to be tried again.
     pub fn owes(&self) -> bool {
         self.owed.iter().any(|owed| !owed.deferred)
@@ -122,7 +136,7 @@ impl Applied {
         before: Option<&Self>,
         now: i64,
     ) -> Self {
-        let managed = bundle.files.iter().filter(|file| !file.path.is_protected());
+        let managed = bundle.files.iter().filter(|file| !file.is_protected());
         Self {
             format: FORMAT,
             apply: apply.to_owned(),
@@ -136,6 +150,7 @@ impl Applied {
             running: before.and_then(|before| before.running.clone()),
             owed: Vec::new(),
             failed: None,
+            created: before.map(|before| before.created.clone()).unwrap_or_default(),
         }
     }
 
@@ -155,6 +170,22 @@ impl Applied {
     pub fn fail(&mut self, failed: FailedBundle, owed: Vec<Owed>) {
         self.failed = Some(failed);
         self.owed = owed;
+    }
+
+    /// Records which containers lockstep created: those of services that it
+    /// created, and what it recreated from those.
+    pub fn note_created(&mut self, actions: &[Action], before: &[Container], after: &[Container]) {
+        for action in actions.iter().filter(|action| action.verb.is_composed()) {
+            let of = |containers: &[Container]| -> BTreeSet<String> {
+                let own = containers.iter().filter(|container| container.service == action.service);
+                own.map(|container| container.id.clone()).collect()
+            };
+            let (before, after) = (of(before), of(after));
+            if before.is_empty() || !before.is_disjoint(&self.created) {
+                self.created.extend(after.difference(&before).cloned());
+            }
+        }
+        self.created.retain(|id| after.iter().any(|container| container.id == *id));
     }
 
     /// Records how acting ended, at the time `now`: proven when nothing failed.

@@ -60,10 +60,10 @@ pub(crate) fn plan<'a>(
         }
     }
     for name in inputs.applied.into_iter().flat_map(|applied| applied.services.keys()) {
-        let left = containers.iter().filter(|container| container.service == *name);
+        let left = containers.iter().filter(|container| container.service == *name && !container.ours);
         for container in left.filter(|_| !compose.services.contains_key(name)) {
             plan.notes.push(format!(
-                "service {name} left {file}, its container {0} still stands; when it is not wanted any more: docker rm -f {0}",
+                "service {name} left {file}, its container {0} still stands, since lockstep didn't create it; when it is not wanted any more: docker rm -f {0}",
                 container.name
             ));
         }

@@ -27,6 +27,10 @@ pub struct Service {
     pub depends_on: BTreeSet<String>,
     /// Whether it belongs to a profile, and so is not created by a plain `up`.
     pub profiled: bool,
+    /// The sources of its mounts as they are written: the names of volumes are among them.
+    pub volumes: BTreeSet<String>,
+    /// Its image as it is written, variables and all.
+    pub image: Option<String>,
 }
 
 /// Why a compose file can't be read.
@@ -96,6 +100,8 @@ fn read_service(root: &Node, service: &Node) -> Service {
         env_files: service.env_files(),
         depends_on,
         profiled: !service.scalars("profiles").is_empty(),
+        volumes: service.sources("volumes"),
+        image: service.scalars("image").pop(),
     }
 }
 

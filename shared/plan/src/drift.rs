@@ -43,7 +43,9 @@ impl Applied {
         if self.owes() {
             return Vec::new();
         }
-        let drifted = self.files.iter().filter_map(|(path, known)| {
+        // Volumes are looked into at an apply, not watched.
+        let files = self.files.iter().filter(|(_, known)| known.volume.is_none());
+        let drifted = files.filter_map(|(path, known)| {
             let entry = disk.entry(path.as_str());
             (!known.stands(entry)).then(|| Drifted {
                 path: path.clone(),
@@ -63,7 +65,7 @@ impl Leave {
     /// written before.
     pub fn left(&self, bundle: &Bundle, applied: Option<&Applied>, disk: &Snapshot) -> BTreeSet<SafePath> {
         let Some(applied) = applied.filter(|applied| !applied.owes()) else { return BTreeSet::new() };
-        let left = bundle.files.iter().filter(|file| {
+        let left = bundle.files.iter().filter(|file| file.volume.is_none()).filter(|file| {
             let policy = file.on_drift.unwrap_or(self.default);
             let stays = policy == OnDrift::Report || self.held.contains(&file.path);
             stays
@@ -78,7 +80,7 @@ impl Leave {
 fn what(path: &SafePath, known: &Known, entry: &Entry) -> String {
     let (sha256, mode, uid, gid) = match entry {
         Entry::Absent => return "removed".to_owned(),
-        Entry::Folder => return "replaced by a folder".to_owned(),
+        Entry::Folder | Entry::EmptyFolder => return "replaced by a folder".to_owned(),
         Entry::Blocked(obstacle) => return blocked(path, obstacle),
         Entry::File { sha256, mode, uid, gid } => (sha256, mode, uid, gid),
     };

@@ -2,16 +2,26 @@
 
 use super::{Changed, Inputs, Plan, PlanError};
 use crate::snapshot::{Entry, Obstacle, is_staged};
-use crate::steps::Check;
-use crate::steps::Write;
+use crate::steps::{Check, How, Write};
+use crate::volumes::{self, Fills};
 use lockstep_shared::api::Change;
 use lockstep_shared::{File, SafePath};
 
-/// Fills `plan.steps`; the files that change.
-pub(crate) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<Vec<Changed<'a>>, PlanError> {
+/// Fills `plan.steps`; the files that change, and what happens in volumes.
+pub(crate) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<(Vec<Changed<'a>>, Fills), PlanError> {
+    let mut fills = Fills::new();
     let mut changed = Vec::new();
     let mut obstacles = Vec::new();
     for file in &inputs.bundle.files {
+        if let Some(place) = &file.volume {
+            if inputs.containers.is_none() {
+                plan.notes.push(format!("{} is not written: it goes into the volume {}", file.path, place.volume()));
+            } else if let Some(change) = in_volume(inputs, file, inputs.disk.in_volume(place)) {
+                volumes::write(&mut fills, place, Write::of(file, change));
+                changed.push(of_bundle(file, change));
+            }
+            continue;
+        }
         let kind = if inputs.disk.is_left(&file.path) {
             plan.notes
                 .push(format!("{} was changed by somebody else and is left as it is (lockstep status)", file.path));
@@ -22,9 +32,9 @@ pub(crate) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<Vec<Change
             managed(inputs, file)
         };
         match kind {
-            Ok(Some(change)) => {
-                plan.steps.write.push(Write::of(file, change));
-                changed.push(of_bundle(file, change));
+            Ok(Some(write)) => {
+                changed.push(of_bundle(file, write.change));
+                plan.steps.write.push(write);
             }
             Ok(None) => {}
             Err(obstacle) if obstacles.contains(&obstacle) => {}
@@ -34,21 +44,50 @@ pub(crate) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<Vec<Change
     if !obstacles.is_empty() {
         return Err(PlanError::Obstacles { folder: inputs.data_folder.to_owned(), obstacles });
     }
-    changed.extend(removals(inputs, plan));
+    changed.extend(removals(inputs, plan, &mut fills));
     plan.checks = checks(&changed, inputs);
-    Ok(changed)
+    Ok((changed, fills))
 }
 
-fn managed(inputs: Inputs<'_>, file: &File) -> Result<Option<Change>, Obstacle> {
+/// What writing a file into its volume changes there, if anything.
+fn in_volume(inputs: Inputs<'_>, file: &File, entry: &Entry) -> Option<Change> {
+    match entry {
+        Entry::File { .. } if Write::of(file, Change::Changed).is_done(entry) => None,
+        Entry::File { .. } => Some(Change::Changed),
+        // The follower knows nothing of a volume that no container mounts; what
+        // was written there counts until it is seen again.
+        Entry::Absent if !inputs.disk.has_volume(file.volume.as_ref()?) => {
+            let known = inputs.applied.and_then(|applied| applied.files.get(&file.path));
+            let same = known.is_some_and(|known| known.volume == file.volume && known.sha256 == file.sha256);
+            (!same).then_some(Change::Added)
+        }
+        _ => Some(Change::Added),
+    }
+}
+
+fn managed(inputs: Inputs<'_>, file: &File) -> Result<Option<Write>, Obstacle> {
     if is_staged(file.path.file_name()) {
         return Err(Obstacle::Reserved(file.path.to_string()));
     }
     match inputs.disk.entry(file.path.as_str()) {
-        Entry::Absent => Ok(Some(Change::Added)),
-        entry @ Entry::File { .. } => Ok((!Write::of(file, Change::Changed).is_done(entry)).then_some(Change::Changed)),
-        Entry::Folder => Err(Obstacle::NotAFile(file.path.to_string())),
+        Entry::Absent => Ok(Some(Write::of(file, Change::Added))),
+        entry @ Entry::File { .. } => {
+            let write = Write::of(file, Change::Changed);
+            Ok((!write.is_done(entry)).then_some(write))
+        }
+        Entry::EmptyFolder if is_mounted(inputs, file) => {
+            Ok(Some(Write { how: How::OverFolder, ..Write::of(file, Change::Added) }))
+        }
+        Entry::Folder | Entry::EmptyFolder => Err(Obstacle::NotAFile(file.path.to_string())),
         Entry::Blocked(obstacle) => Err(obstacle.clone()),
     }
+}
+
+/// Whether a container mounts it as a file of its own. Where there is no such
+/// file when the container is made, the engine makes an empty folder.
+fn is_mounted(inputs: Inputs<'_>, file: &File) -> bool {
+    let host = inputs.data_folder.join(file.path.as_str());
+    inputs.containers.into_iter().flatten().any(|container| container.mounts_file(&host))
 }
 
 /// A running service's own folder: it is made where it is missing, and nothing else.
@@ -60,7 +99,7 @@ fn protected(inputs: Inputs<'_>, path: &SafePath, plan: &mut Plan) -> Result<(),
     };
     match inputs.disk.entry(folder.as_str()) {
         Entry::Absent => plan.steps.folders.push(folder),
-        Entry::Folder => {}
+        Entry::Folder | Entry::EmptyFolder => {}
         Entry::File { .. } => return Err(Obstacle::NotAFolder(folder.to_string())),
         // A service's data folder is often a link to a larger disk, and nothing is written there.
         Entry::Blocked(Obstacle::Symlink(at)) => {
@@ -71,24 +110,39 @@ fn protected(inputs: Inputs<'_>, path: &SafePath, plan: &mut Plan) -> Result<(),
     Ok(())
 }
 
-fn removals<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Vec<Changed<'a>> {
+fn removals<'a>(inputs: Inputs<'a>, plan: &mut Plan, fills: &mut Fills) -> Vec<Changed<'a>> {
     let known = inputs.applied.into_iter().flat_map(|applied| &applied.files);
-    let gone = known.filter(|(path, _)| inputs.bundle.file(path.as_str()).is_none() && !path.is_protected());
+    // What moves into a volume, out of one or to another place in one leaves its old place.
+    let gone = known.filter(|(path, known)| {
+        let stays = inputs.bundle.file(path.as_str()).is_some_and(|file| file.volume == known.volume);
+        !stays && !(path.is_protected() && known.volume.is_none())
+    });
     let mut changed = Vec::new();
     for (path, known) in gone {
+        let removed = Changed {
+            path,
+            change: Change::Removed,
+            on_change: known.on_change.as_ref(),
+            services: &known.services,
+            containers: &known.containers,
+            volume: known.volume.as_ref(),
+        };
+        if let Some(place) = &known.volume {
+            let taken = inputs.bundle.files.iter().any(|file| file.volume.as_ref() == Some(place));
+            if !taken && volumes::remove(fills, place, path, inputs.disk.in_volume(place)) {
+                changed.push(removed);
+            }
+            continue;
+        }
         match inputs.disk.entry(path.as_str()) {
             Entry::File { .. } => {
                 plan.steps.remove.push(path.clone());
-                changed.push(Changed {
-                    path,
-                    change: Change::Removed,
-                    on_change: known.on_change.as_ref(),
-                    services: &known.services,
-                    containers: &known.containers,
-                });
+                changed.push(removed);
             }
             Entry::Absent | Entry::Blocked(Obstacle::NotAFolder(_)) => {}
-            Entry::Folder => plan.notes.push(format!("{path} was to be removed, but is a folder now: left as it is")),
+            Entry::Folder | Entry::EmptyFolder => {
+                plan.notes.push(format!("{path} was to be removed, but is a folder now: left as it is"))
+            }
             Entry::Blocked(obstacle) => plan.notes.push(format!("{path} was to be removed, but {obstacle}")),
         }
     }
@@ -102,12 +156,20 @@ fn of_bundle(file: &File, change: Change) -> Changed<'_> {
         on_change: file.on_change.as_ref(),
         services: &file.services,
         containers: &file.containers,
+        volume: file.volume.as_ref(),
     }
 }
 
 /// The checks of the files that change; a file that goes away has none.
 fn checks(changed: &[Changed<'_>], inputs: Inputs<'_>) -> Vec<Check> {
-    let files = changed.iter().filter_map(|changed| inputs.bundle.file(changed.path.as_str()));
+    let changed = changed.iter().filter(|changed| changed.change != Change::Removed);
+    let files = changed.filter_map(|changed| inputs.bundle.file(changed.path.as_str()));
     let checked = files.filter(|file| !file.check.is_empty());
-    checked.map(|file| Check { path: file.path.clone(), command: file.check.clone() }).collect()
+    let check = |file: &File| Check {
+        path: file.path.clone(),
+        command: file.check.clone(),
+        service: file.check_in.clone(),
+        seconds: file.check_seconds,
+    };
+    checked.map(check).collect()
 }

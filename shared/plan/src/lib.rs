@@ -14,6 +14,7 @@ mod order;
 mod show;
 pub mod snapshot;
 pub mod steps;
+pub mod volumes;
 
 pub use order::waves;
 
@@ -24,7 +25,7 @@ use crate::container::Container;
 use crate::snapshot::{Obstacle, Snapshot};
 use crate::steps::{Check, Steps};
 use lockstep_shared::api::{Change, FileChange, LeftAlone};
-use lockstep_shared::{Bundle, Name, SafePath, Sha256};
+use lockstep_shared::{Bundle, Name, SafePath, Sha256, VolumePath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub struct Inputs<'a> {
     pub applied: Option<&'a Applied>,
     /// What stands at each of [`paths`].
     pub disk: &'a Snapshot,
-    /// The data folder's canonical path.
+    /// The data folder's canonical path, as the engine knows it.
     pub data_folder: &'a Path,
     /// The project's containers; `None` without an engine.
     pub containers: Option<&'a [Container]>,
@@ -156,6 +157,18 @@ struct Changed<'a> {
     on_change: Option<&'a lockstep_shared::OnChange>,
     services: &'a [String],
     containers: &'a [String],
+    /// Its place, if it stands in a volume.
+    volume: Option<&'a VolumePath>,
+}
+
+impl Changed<'_> {
+    /// Where a container sees it.
+    fn seen_by(&self, container: &Container, data_folder: &Path) -> Vec<PathBuf> {
+        match self.volume {
+            Some(place) => container.sees_in_volume(place),
+            None => container.sees(&data_folder.join(self.path.as_str())),
+        }
+    }
 }
 
 impl Plan {
@@ -169,7 +182,12 @@ impl Plan {
         let written =
             self.steps.write.iter().map(|write| FileChange { path: write.path.clone(), change: write.change });
         let removed = self.steps.remove.iter().map(|path| FileChange { path: path.clone(), change: Change::Removed });
-        let mut changes: Vec<_> = written.chain(removed).collect();
+        let fills = || self.actions.iter().filter_map(Action::fill);
+        let poured = fills().flat_map(|fill| &fill.write);
+        let poured = poured.map(|write| FileChange { path: write.file.path.clone(), change: write.file.change });
+        let drained = fills().flat_map(|fill| &fill.remove);
+        let drained = drained.map(|remove| FileChange { path: remove.path.clone(), change: Change::Removed });
+        let mut changes: Vec<_> = written.chain(removed).chain(poured).chain(drained).collect();
         changes.sort_by(|one, other| one.path.cmp(&other.path));
         changes
     }
@@ -177,13 +195,21 @@ impl Plan {
 
 /// Every path that a plan needs to know about, relative to the data folder.
 pub fn paths<'a>(bundle: &'a Bundle, applied: Option<&'a Applied>) -> impl Iterator<Item = &'a str> {
-    let wanted = bundle.files.iter().filter_map(|file| match file.path.is_protected() {
+    let wanted = bundle.files.iter().filter(|file| file.volume.is_none());
+    let wanted = wanted.filter_map(|file| match file.path.is_protected() {
         false => Some(file.path.as_str()),
         true if file.path.is_folder_marker() => file.path.parent(),
         true => None,
     });
-    let known = applied.into_iter().flat_map(|applied| applied.files.keys().map(SafePath::as_str));
-    wanted.chain(known)
+    let known = applied.into_iter().flat_map(|applied| &applied.files);
+    wanted.chain(known.filter(|(_, known)| known.volume.is_none()).map(|(path, _)| path.as_str()))
+}
+
+/// Every place in a volume that a plan needs to know about.
+pub fn places<'a>(bundle: &'a Bundle, applied: Option<&'a Applied>) -> impl Iterator<Item = &'a VolumePath> {
+    let wanted = bundle.files.iter().filter_map(|file| file.volume.as_ref());
+    wanted
+        .chain(applied.into_iter().flat_map(|applied| applied.files.values()).filter_map(|known| known.volume.as_ref()))
 }
 
 /// Makes the plan.
@@ -209,9 +235,11 @@ pub fn plan(inputs: Inputs<'_>) -> Result<Plan, PlanError> {
     if let Some(before) = inputs.applied.filter(|applied| applied.role != bundle.role) {
         plan.notes.push(format!("the machine's role changes from {} to {}", before.role, bundle.role));
     }
-    let changed = files::plan(inputs, &mut plan)?;
+    let (changed, fills) = files::plan(inputs, &mut plan)?;
     match inputs.containers {
-        Some(containers) => actions::plan(inputs, containers, &compose, &changed, &mut plan),
+        Some(containers) => {
+            actions::plan(inputs, containers, &compose, &changed, fills, &mut plan);
+        }
         None if compose.services.is_empty() && changed.is_empty() => {}
         None => plan.notes.push("this machine has no engine (\"docker\": null): files only".to_owned()),
     }

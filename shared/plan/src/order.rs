@@ -1,6 +1,6 @@
 //! In which order containers are acted on: what others depend on comes first.
 
-use crate::action::Action;
+use crate::action::{Action, Verb};
 use crate::compose_file::ComposeFile;
 use crate::container::Container;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +15,21 @@ pub(crate) fn depend(actions: &mut [Action], containers: &[Container], compose: 
     for (name, service) in &compose.services {
         needs.entry(name).or_default().extend(service.depends_on.iter().map(String::as_str));
     }
+    let fills: Vec<(String, &str)> =
+        actions.iter().filter_map(|action| Some((action.service.clone(), action.fill()?.volume.as_str()))).collect();
+    for (name, volume) in &fills {
+        for container in containers.iter().filter(|container| container.mounts_volume(volume)) {
+            needs.entry(&container.service).or_default().insert(name);
+        }
+        for (service, _) in compose.services.iter().filter(|(_, service)| service.volumes.contains(*volume)) {
+            needs.entry(service).or_default().insert(name);
+        }
+    }
+    let removed: Vec<String> =
+        actions.iter().filter(|action| action.verb == Verb::Remove).map(|action| action.service.clone()).collect();
     let acted: BTreeSet<String> = actions.iter().map(|action| action.service.clone()).collect();
-    for action in actions {
+    let mut depend = Vec::with_capacity(actions.len());
+    for action in &*actions {
         let mut reached = BTreeSet::new();
         let mut open = vec![action.service.as_str()];
         while let Some(service) = open.pop() {
@@ -27,7 +40,16 @@ pub(crate) fn depend(actions: &mut [Action], containers: &[Container], compose: 
             }
         }
         let needed = reached.into_iter().filter(|need| *need != action.service && acted.contains(*need));
-        let needed = needed.map(str::to_owned).collect();
+        let mut needed: Vec<String> = needed.map(str::to_owned).collect();
+        if action.verb == Verb::Remove {
+            // First of all: what takes its place may need its name or its ports.
+            needed.clear();
+        } else if action.verb.is_composed() {
+            needed.extend(removed.iter().cloned());
+        }
+        depend.push(needed);
+    }
+    for (action, needed) in actions.iter_mut().zip(depend) {
         action.depends_on = needed;
     }
 }

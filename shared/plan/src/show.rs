@@ -10,7 +10,11 @@ impl fmt::Display for Plan {
         writeln!(f, "revision {} of role {}", self.revision, self.role)?;
         for write in &self.steps.write {
             let sign = if write.change == Change::Added { '+' } else { '~' };
-            let how = if write.how == How::InPlace { ", in place" } else { "" };
+            let how = match write.how {
+                How::Rename => "",
+                How::InPlace => ", in place",
+                How::OverFolder => ", over the empty folder there",
+            };
             let owner = write.owner.map(|owner| format!(" {owner}")).unwrap_or_default();
             writeln!(f, "  {sign} {} ({}{owner}{how})", write.path, write.mode)?;
         }
@@ -21,7 +25,8 @@ impl fmt::Display for Plan {
             writeln!(f, "  + {folder}/")?;
         }
         for check in &self.checks {
-            writeln!(f, "  check {}: {}", check.path, check.command.join(" "))?;
+            let place = check.service.as_ref().map(|service| format!(" in {service}")).unwrap_or_default();
+            writeln!(f, "  check {}{place}: {}", check.path, check.command.join(" "))?;
         }
         for (number, wave) in waves(&self.actions).iter().enumerate() {
             for action in wave.iter().map(|index| &self.actions[*index]) {

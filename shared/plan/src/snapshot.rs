@@ -1,6 +1,6 @@
 //! What stands on the disk where an apply is concerned with it.
 
-use lockstep_shared::{SafePath, Sha256};
+use lockstep_shared::{SafePath, Sha256, VolumePath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The end of every staged file's name.
@@ -22,8 +22,10 @@ pub enum Entry {
         /// Its group's number.
         gid: u32,
     },
-    /// A folder.
+    /// A folder with something in it.
     Folder,
+    /// A folder with nothing in it.
+    EmptyFolder,
     /// Something that can be neither read nor replaced.
     Blocked(Obstacle),
 }
@@ -41,7 +43,7 @@ pub enum Obstacle {
     NotAFolder(String),
     /// A folder where a file is needed.
     #[error(
-        "{0:?} is a folder where a file is needed (Docker makes such a folder when a mounted file was missing): if it is empty, rmdir it"
+        "{0:?} is a folder where a file is needed (Docker makes such a folder when a mounted file was missing): move it away, or rmdir it if it is empty"
     )]
     NotAFile(String),
     /// A device, pipe or socket.
@@ -57,6 +59,7 @@ pub enum Obstacle {
 pub struct Snapshot {
     entries: BTreeMap<String, Entry>,
     left: BTreeSet<SafePath>,
+    volumes: BTreeMap<VolumePath, Entry>,
 }
 
 impl Snapshot {
@@ -78,6 +81,21 @@ impl Snapshot {
     /// Whether it was looked at.
     pub fn has(&self, path: &str) -> bool {
         self.entries.contains_key(path)
+    }
+
+    /// What stands at a place in a volume; what could not be looked at counts as absent.
+    pub fn in_volume(&self, place: &VolumePath) -> &Entry {
+        self.volumes.get(place).unwrap_or(&Entry::Absent)
+    }
+
+    /// Whether a place in a volume was looked at.
+    pub fn has_volume(&self, place: &VolumePath) -> bool {
+        self.volumes.contains_key(place)
+    }
+
+    /// Records what stands at a place in a volume.
+    pub fn set_in_volume(&mut self, place: VolumePath, entry: Entry) {
+        self.volumes.insert(place, entry);
     }
 
     /// Records what stands at a path.

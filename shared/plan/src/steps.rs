@@ -45,6 +45,9 @@ pub enum How {
     /// Its bytes are replaced where they are: a container that mounts the file
     /// itself would not see another one.
     InPlace,
+    /// The empty folder that the engine made in its place, when a container that
+    /// mounts the file was made before it, is removed; then as [`Self::Rename`].
+    OverFolder,
 }
 
 impl Steps {
@@ -85,4 +88,11 @@ pub struct Check {
     /// Program and arguments. `{file}` stands for the staged file, `{tree}` for
     /// the staged tree; without either, the file is the last argument.
     pub command: Vec<String>,
+    /// The compose service in whose image it runs, with the staged files where
+    /// that service mounts the real ones; `None`: on the machine itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// How many seconds it may take, where the role says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u16>,
 }

@@ -35,7 +35,7 @@ fn entry(text: &str) -> Entry {
 fn container(service: &str, mounts: &[&str]) -> Container {
     let mount = |text: &&str| {
         let (source, destination) = text.split_once(':').unwrap();
-        Mount { source: Some(Path::new("/d").join(source)), destination: destination.into() }
+        Mount { source: Some(Path::new("/d").join(source)), destination: destination.into(), ..Mount::default() }
     };
     Container {
         id: format!("id-{service}"),
@@ -45,6 +45,7 @@ fn container(service: &str, mounts: &[&str]) -> Container {
         health: "none".to_owned(),
         mounts: mounts.iter().map(mount).collect(),
         depends_on: Vec::new(),
+        ours: false,
     }
 }
 
@@ -320,7 +321,7 @@ fn a_container_whose_mounted_file_is_gone_is_not_restarted_to_death() {
 fn a_file_hidden_by_a_deeper_mount_concerns_nobody() {
     let files = |text| [file("web/cache/a", text)];
     let mut web = container("web", &["web:/app"]);
-    web.mounts.push(Mount { source: None, destination: "/app/cache".into() });
+    web.mounts.push(Mount { destination: "/app/cache".into(), ..Mount::default() });
     let plan = Machine::with(&files("1"), vec![web]).plan(&files("2"));
     assert_eq!(acts(&plan), "");
     assert_eq!(plan.notes, ["no container mounts web/cache/a"]);
