@@ -315,7 +315,7 @@ impl<'a> Planning<'_, 'a> {
             match hidden {
                 None => unread.push(changed.path.as_str()),
                 Some((container, mount)) => self.plan.notes.push(format!(
-                    "{} is hidden from {} by the {} mounted at {}: nothing is done to it",
+                    "{} is hidden from {} by the {} at {}: nothing is done to it",
                     changed.path,
                     container.name,
                     if mount.kind.is_empty() { "mount" } else { &mount.kind },
