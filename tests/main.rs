@@ -20,6 +20,7 @@ mod migrations;
 mod mounts;
 mod package;
 mod platform_file;
+mod privilege;
 mod revisions;
 mod scripts;
 mod settings;

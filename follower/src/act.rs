@@ -72,11 +72,12 @@ impl Failure {
     fn blame(&self) -> Blame {
         match self {
             Self::Engine(error) | Self::Unproven(Unproven::Engine(error)) if error.is_absence() => Blame::Nobody,
-            Self::Dependency(_) | Self::Gone(_) => Blame::Nobody,
+            Self::Dependency(_)
+            | Self::Gone(_)
+            | Self::Volume(VolumeError::Unmounted(_) | VolumeError::NoContent(_)) => Blame::Nobody,
             Self::Compose(_) | Self::NoComposeFile(_) => Blame::Compose,
             Self::Together(failure) => failure.blame(),
             Self::Volume(VolumeError::Engine(error)) if error.is_absence() => Blame::Nobody,
-            Self::Volume(VolumeError::Unmounted(_) | VolumeError::NoContent(_)) => Blame::Nobody,
             Self::Engine(_) | Self::Unproven(_) | Self::Volume(_) => Blame::Container,
         }
     }

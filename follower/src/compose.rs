@@ -151,7 +151,7 @@ impl Compose {
             .env("COMPOSE_HTTP_TIMEOUT", "600");
         self.lend_environment(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        self.reach(&up);
+        Self::reach(&up);
         let shown = shown(&command);
         tracing::debug!(command = %shown, "running compose");
         let ended = match tokio::time::timeout(LIMIT, command.output()).await {
@@ -167,7 +167,7 @@ impl Compose {
 
     /// Compose reads env files by the path that it gives to the engine. In a
     /// container of its own the follower has them elsewhere: a link leads there.
-    fn reach(&self, up: &Up<'_>) {
+    fn reach(up: &Up<'_>) {
         let Some(here) = up.file.parent().filter(|here| *here != up.folder && !up.folder.exists()) else { return };
         let linked = up.folder.parent().map_or(Ok(()), std::fs::create_dir_all);
         if let Err(error) = linked.and_then(|()| std::os::unix::fs::symlink(here, up.folder)) {

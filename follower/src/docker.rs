@@ -77,6 +77,22 @@ pub enum EngineError {
         /// The configured endpoint.
         host: String,
     },
+    /// Something in front of the engine, or in it, doesn't let this call through.
+    #[error(
+        "the Docker socket at {host} doesn't let the follower make this call ({operation} {target}): {call}. Allow it in the socket's proxy or authorization plugin; docs/security.md lists all calls: {why}"
+    )]
+    Denied {
+        /// The configured endpoint.
+        host: String,
+        /// What was asked.
+        operation: &'static str,
+        /// Of what.
+        target: String,
+        /// The call, or the calls of which it is one.
+        call: &'static str,
+        /// What was answered.
+        why: String,
+    },
     /// The engine refused.
     #[error("Docker refused {operation} {target}: {why}")]
     Refused {
@@ -159,7 +175,7 @@ pub struct Details {
 impl EngineError {
     /// Whether the engine is simply not there: no fault of any container.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Forbidden { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Forbidden { .. } | Self::Denied { .. })
     }
 }
 
@@ -205,7 +221,9 @@ impl Engine {
         self.complete(&mut containers).await;
         {
             let created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
-            containers.iter_mut().for_each(|container| container.ours = created.contains(&container.id));
+            for container in &mut containers {
+                container.ours = created.contains(&container.id);
+            }
         }
         containers.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(containers)
@@ -324,6 +342,9 @@ impl Engine {
     fn failed(&self, operation: &'static str, target: &str, error: Error) -> EngineError {
         let host = self.host.clone();
         match error {
+            Error::DockerResponseServerError { status_code: 403, message } => {
+                EngineError::Denied { host, operation, target: target.to_owned(), call: call(operation), why: message }
+            }
             Error::DockerResponseServerError { status_code, message } => {
                 EngineError::Refused { operation, target: target.to_owned(), why: message, status: status_code }
             }
@@ -335,6 +356,28 @@ impl Engine {
                 _ => EngineError::Unreachable { host, why: lockstep_edge::client::innermost(&other) },
             },
         }
+    }
+}
+
+/// The API calls that an operation is made of, as `docs/security.md` lists them.
+fn call(operation: &str) -> &'static str {
+    match operation {
+        "talking to" => "GET /version",
+        "listing" => "GET /containers/json",
+        "inspecting" => "GET /containers/{id}/json",
+        "signalling" => "POST /containers/{id}/kill",
+        "restarting" => "POST /containers/{id}/restart",
+        "removing" => "POST /containers/{id}/stop, DELETE /containers/{id}",
+        "running a command in" => "POST /containers/{id}/exec, POST /exec/{id}/start, GET /exec/{id}/json",
+        "reading the log of" => "GET /containers/{id}/logs",
+        "reading a file of" => "GET /containers/{id}/archive",
+        "looking for a file of" => "HEAD /containers/{id}/archive",
+        "writing files into" => "PUT /containers/{id}/archive",
+        "making a throwaway container of" => "POST /containers/create",
+        "starting" => "POST /containers/{id}/start",
+        "waiting for" => "POST /containers/{id}/wait",
+        "looking at the volume" => "GET /volumes/{id}",
+        _ => "a call that this version has no name for",
     }
 }
 

@@ -3,8 +3,10 @@
 //! time. Everything is ended and removed when it is dropped.
 
 mod engine;
+mod proxy;
 
 pub(crate) use engine::{Engine, Project};
+pub(crate) use proxy::Proxy;
 
 use base64::Engine as _;
 use lockstep_edge::Client;
@@ -267,7 +269,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());

@@ -164,9 +164,10 @@ impl Site<'_> {
                 let filled = |file: &lockstep_shared::File| {
                     file.volume.as_ref().is_some_and(|place| mount.is_volume(place.volume()))
                 };
-                match bundle.files.iter().any(filled) {
-                    true => What::Fresh,
-                    false => What::Volume { name: name.clone(), writable: false },
+                if bundle.files.iter().any(filled) {
+                    What::Fresh
+                } else {
+                    What::Volume { name: name.clone(), writable: false }
                 }
             }
             (None, None) => What::Fresh,

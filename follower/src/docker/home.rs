@@ -51,6 +51,13 @@ impl Engine {
                 }
                 // A container, but of another engine than the one that it speaks to.
                 Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+                Err(bollard::errors::Error::DockerResponseServerError { status_code: 403, .. }) => {
+                    tracing::warn!(
+                        container = id,
+                        "the socket doesn't let the follower look at its own container (GET /containers/{{id}}/json): its paths have to be the machine's"
+                    );
+                    Ok(None)
+                }
                 Err(_) => Err(()),
             }
         };

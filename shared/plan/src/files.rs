@@ -115,7 +115,8 @@ fn removals<'a>(inputs: Inputs<'a>, plan: &mut Plan, fills: &mut Fills) -> Vec<C
     // What moves into a volume, out of one or to another place in one leaves its old place.
     let gone = known.filter(|(path, known)| {
         let stays = inputs.bundle.file(path.as_str()).is_some_and(|file| file.volume == known.volume);
-        !stays && !(path.is_protected() && known.volume.is_none())
+        let protected = path.is_protected() && known.volume.is_none();
+        !stays && !protected
     });
     let mut changed = Vec::new();
     for (path, known) in gone {
@@ -141,7 +142,7 @@ fn removals<'a>(inputs: Inputs<'a>, plan: &mut Plan, fills: &mut Fills) -> Vec<C
             }
             Entry::Absent | Entry::Blocked(Obstacle::NotAFolder(_)) => {}
             Entry::Folder | Entry::EmptyFolder => {
-                plan.notes.push(format!("{path} was to be removed, but is a folder now: left as it is"))
+                plan.notes.push(format!("{path} was to be removed, but is a folder now: left as it is"));
             }
             Entry::Blocked(obstacle) => plan.notes.push(format!("{path} was to be removed, but {obstacle}")),
         }
