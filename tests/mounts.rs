@@ -1,7 +1,7 @@
 //! Every kind of mount, on the real engine: what is written how, and what the
 //! container then sees.
 
-use crate::harness::{Engine, Platform, Project, text};
+use crate::harness::{BINARY, Engine, Platform, Project, text};
 use lockstep_shared::api::{Apply, Outcome, State, Status};
 use serde_json::{Value, json};
 use std::fs;
@@ -260,4 +260,51 @@ fn a_file_that_moves_into_a_volume_leaves_its_old_place() {
     assert_eq!(fs::metadata(platform.data("core-1").join("app/conf/x.conf")).unwrap().mode() & 0o777, 0o644);
     assert_eq!(in_volume(&project, &["ls", "/v"]), "deep");
     assert_eq!(status(&platform).state, State::Applied);
+}
+
+/// A follower in a container, with its home at another path than on the machine.
+#[test]
+fn a_follower_in_a_container_knows_where_its_files_are_outside() {
+    let (project, own) = (Project::new("inside"), Project::new("self"));
+    let mut platform = one();
+    platform.settings(&[("A", "one"), ("B", "one")]);
+    platform.template("core/app.env.hbs", "B={{env_quote B}}\n");
+    platform.template("core/pryv.yml", format!(
+        "version: '3.5'\nservices:\n  app: {{image: {BUSYBOX}, env_file: [app.env], volumes: ['./app/conf:/conf:ro'], stop_grace_period: 1s}}\n"
+    ));
+    platform.template("core/role.yml", "files:\n  app/**: {check: {in: app, command: [test, -s, '{file}']}}\n");
+    let leader = platform.start_leader();
+    platform.write_follower_config("core-1", &leader, &json!({"project": project.name}));
+    // The program and the Compose tool are the machine's; only the home is elsewhere.
+    let mut options =
+        vec!["--network=host".to_owned(), "-v".to_owned(), "/var/run/docker.sock:/var/run/docker.sock".to_owned()];
+    for folder in ["/usr", "/lib", "/lib64", "/bin"].iter().filter(|folder| fs::metadata(folder).is_ok()) {
+        options.extend(["-v".to_owned(), format!("{folder}:{folder}:ro")]);
+    }
+    options.extend(["-v".to_owned(), format!("{BINARY}:/lockstep:ro")]);
+    options.extend(["-v".to_owned(), format!("{}:/inside", platform.follower_root("core-1").display())]);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let follower = own.run("follower", &options, BUSYBOX, &["/lockstep", "follower", "--root", "/inside"]);
+    platform.publish();
+    let app = project.container("app");
+    assert_eq!(Engine::exec(&app, &["cat", "/conf/x.conf"]), "one");
+    let data = platform.data("core-1").display().to_string();
+    assert_eq!(status(&platform).data_folder, Some(data.clone()));
+    let source = Engine::docker(&["inspect", "-f", "{{range .Mounts}}{{.Source}}{{end}}", &app]);
+    assert_eq!(source, format!("{data}/app/conf"));
+    let shown = {
+        platform.platform_yml("settings: {A: two}\n");
+        text(&platform.run(&["plan"]).stdout)
+    };
+    assert!(shown.contains("restart    app"), "{shown}");
+    platform.publish();
+    let apply = change(&platform);
+    assert_eq!(actions(&apply), ["restart app"], "{}", Engine::docker(&["logs", &follower]));
+    assert!(apply.actions[0].detail.contains("as far as the archive API shows"), "{apply:?}");
+    assert_eq!(Engine::exec(&app, &["cat", "/conf/x.conf"]), "two");
+    // An env file is read by Compose, in the follower's container.
+    platform.platform_yml("settings: {A: two, B: two}\n");
+    platform.publish();
+    assert_eq!(actions(&change(&platform)), ["recreate app"]);
+    assert!(Engine::docker(&["inspect", "-f", "{{.Config.Env}}", &app]).contains("B=two"));
 }

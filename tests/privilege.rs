@@ -64,8 +64,7 @@ fn every_call_is_in_the_table_and_the_neighbours_are_left_alone() {
     project.run("signalled", &["-v", &mounted("signalled")], BUSYBOX, &TRAP);
     let told = project.run("told", &["-v", &mounted("told")], BUSYBOX, &TRAP);
     let volume = format!("{}_conf:/volume", project.name);
-    let twin =
-        other.run("restarted", &["-v", &mounted("restarted"), "-v", &volume], BUSYBOX, &TRAP);
+    let twin = other.run("restarted", &["-v", &mounted("restarted"), "-v", &volume], BUSYBOX, &TRAP);
     let before = Engine::started(&twin);
     platform.template("core/pryv.yml", compose(""));
     fs::remove_file(platform.leader_root().join("templates/core/filled/conf/gone.conf")).unwrap();

@@ -3,7 +3,7 @@
 //! [`Applier::unfinished`].
 
 use crate::act::{Acted, Blame, Stage, pending};
-use crate::action::Action;
+use crate::action::{Action, Verb};
 use crate::aftermath::Watch;
 use crate::applied::{Applied, Owed};
 use crate::board::Board;
