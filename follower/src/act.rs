@@ -191,7 +191,7 @@ impl Stage<'_> {
                         OnChange::None | OnChange::Restart | OnChange::Recreate => {}
                     }
                 }
-                self.prove(container, &Upright::GoesOn(before, clock::now()), action).await
+                self.prove(container, &Upright::GoesOn(Box::new(before), clock::now()), action).await
             }
             Verb::Restart => {
                 let before: Details = self.engine.details(name).await?;

@@ -28,7 +28,7 @@ pub enum Upright {
     AsItIs,
     /// The same run goes on, as it was before (the engine's words), and was
     /// told something at this time, Unix seconds.
-    GoesOn(Details, i64),
+    GoesOn(Box<Details>, i64),
     /// It was started anew and has to come up.
     ComesUp {
         /// How long it must stay up if nothing else shows that it works.
