@@ -18,6 +18,7 @@ mod independent;
 mod migrations;
 mod package;
 mod platform_file;
+mod pryv;
 mod revisions;
 mod scripts;
 mod settings;

@@ -3,6 +3,7 @@
 
 use crate::ImportError;
 use crate::js::Js;
+use crate::live;
 use crate::tree::{self, OldRole};
 use crate::vars::Vars;
 use serde_json::Value;
@@ -69,21 +70,35 @@ impl Old {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(ImportError::read(&template_path, error)),
         };
-        let (roles, others) = tree::read(&home.join("data"))?;
+        let (mut roles, others) = tree::read(&home.join("data"))?;
+        let (followers, follower) = (followers(&path, &config)?, follower(folder)?);
+        if let Some(role) = role_here(&followers, follower.as_ref())
+            .and_then(|here| roles.iter_mut().find(|role| role.name.as_str() == here))
+        {
+            role.live = live::read(&folder.join("pryv"), role.files.iter().map(|file| &file.path))?;
+        }
         Ok(Self {
             http: (config["http"]["ip"].as_str().map(str::to_owned), config["http"]["port"].as_u64()),
             internals: match Js::of_json(&config["internals"]) {
                 Js::Map(entries) => entries,
                 _ => Vec::new(),
             },
-            followers: followers(&path, &config)?,
+            followers,
             platform: Vars::read(&platform_path, &platform)?,
             template,
             roles,
             others,
-            follower: follower(folder)?,
+            follower,
         })
     }
+}
+
+/// The role of the machine whose installation is read, where that can be told.
+fn role_here<'f>(followers: &'f [OldFollower], own: Option<&OldFollowerConfig>) -> Option<&'f str> {
+    let key = own.and_then(|own| own.key.as_deref());
+    let here = followers.iter().find(|follower| Some(follower.key.as_str()) == key);
+    let only = (followers.len() == 1).then(|| followers.first()).flatten();
+    here.or(only).map(|follower| follower.role.as_str())
 }
 
 /// The folder of the configuration, and the one beside whose `data/` it lies.

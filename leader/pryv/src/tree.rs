@@ -2,8 +2,9 @@
 //! them, and those it leaves out.
 
 use crate::ImportError;
+use crate::live::Live;
 use lockstep_shared::{Name, SafePath};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,6 +21,8 @@ pub struct OldRole {
     pub name: Name,
     /// In the order in which the original lists them.
     pub files: Vec<OldFile>,
+    /// What of them stands on this machine, if it has the role.
+    pub(crate) live: BTreeMap<SafePath, Live>,
 }
 
 /// One file of a role.
@@ -58,7 +61,7 @@ pub(crate) fn read(folder: &Path) -> Result<(Vec<OldRole>, Vec<String>), ImportE
         let mut files = Vec::new();
         walk(&path, "", &mut files)?;
         shadow(&mut files);
-        roles.push(OldRole { name, files });
+        roles.push(OldRole { name, files, live: BTreeMap::new() });
     }
     Ok((roles, others))
 }
