@@ -19,7 +19,7 @@ const LARGEST: usize = 64 * 1024 * 1024;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The installation of the original: what `$PRYV_CONF_ROOT` names on the leader's machine
-    #[arg(value_name = "DIR", required_unless_present = "verify", conflicts_with = "verify")]
+    #[arg(value_name = "DIR", required_unless_present = "verify")]
     installation: Option<PathBuf>,
     /// The new home, which must not exist yet
     #[arg(long, value_name = "ROOT", required_unless_present = "verify")]
@@ -60,28 +60,29 @@ enum Said {
 }
 
 pub(super) fn run(root: &Path, options: &Options) -> Result<Done, Failed> {
-    match (&options.verify, &options.installation, &options.out) {
-        (Some(url), ..) => {
-            let root = options.out.as_deref().unwrap_or(root);
-            super::wait_for(verify(url, options.key.as_deref().unwrap_or_default(), root, options.role.as_deref()))
+    let out = options.out.as_deref();
+    if let Some(installation) = &options.installation {
+        let out = out.ok_or_else(|| failed("say where the new home is to be: --out ROOT"))?;
+        import(installation, out, options)?;
+    }
+    match &options.verify {
+        None => Ok(Done::Good),
+        Some(url) => {
+            let key = options.key.as_deref().unwrap_or_default();
+            super::wait_for(verify(url, key, out.unwrap_or(root), options.role.as_deref()))
         }
-        (None, Some(installation), Some(out)) => import(installation, out, options),
-        _ => Err(failed("say what to import and where to: lockstep import-pryv DIR --out ROOT")),
     }
 }
 
-fn import(installation: &Path, out: &Path, options: &Options) -> Result<Done, Failed> {
+fn import(installation: &Path, out: &Path, options: &Options) -> Result<(), Failed> {
     lockstep_pryv::refuse(installation, out)?;
     let old = Old::read(installation)?;
     let answers = answered(&old.questions()?, options)?;
     let draft = Draft::of(&old, &answers)?;
     let proven = lockstep_pryv::write(&draft, out)?;
     print(&draft.account.to_string())?;
-    let proof = if options.installation.is_some() && answers == Answers::default() {
-        "as the original serves them"
-    } else {
-        "as answered"
-    };
+    let same = Accident::ALL.into_iter().all(|accident| answers.same(accident));
+    let proof = if same { "as the original serves it" } else { "as answered" };
     print(&format!(
         "Proven: {} of {} rendered by lockstep, every byte {proof}.\n",
         counted(proven.files, "file"),
@@ -92,7 +93,7 @@ fn import(installation: &Path, out: &Path, options: &Options) -> Result<Done, Fa
         out.display(),
         out.display()
     ));
-    Ok(Done::Good)
+    Ok(())
 }
 
 /// Every question with an answer: an option's, the default, or a person's.

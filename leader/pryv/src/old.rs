@@ -70,8 +70,9 @@ impl Old {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(ImportError::read(&template_path, error)),
         };
-        let (mut roles, others) = tree::read(&home.join("data"))?;
         let (followers, follower) = (followers(&path, &config)?, follower(folder)?);
+        let wanted = followers.iter().map(|follower| follower.role.as_str()).collect();
+        let (mut roles, others) = tree::read(&home.join("data"), &wanted)?;
         if let Some(role) = role_here(&followers, follower.as_ref())
             .and_then(|here| roles.iter_mut().find(|role| role.name.as_str() == here))
         {
