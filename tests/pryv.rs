@@ -164,6 +164,25 @@ fn a_running_original_is_asked_and_compared() {
         "{shown}"
     );
     assert!(!shown.contains("c3F4g5H6"), "secrets are masked: {shown}");
+    // A secret that the original made up is known to its running leader only.
+    let unsaid = home.path().join("unsaid");
+    for (name, content) in tree(&fixture().join("input")) {
+        let content = if name == "config-leader.json" {
+            text(&content).replace("c3F4g5H6i7J8k9L0m1N2o3P4q5R6s7T8", "SECRET").into_bytes()
+        } else {
+            content
+        };
+        write(&unsaid.join(name), content);
+    }
+    let (without, with) = (home.path().join("without"), home.path().join("with"));
+    let done = import(&[path(&unsaid), "--out", path(&without), "--yes"]);
+    assert!(text(&done.stdout).contains("lockstep secrets set: CORE_SYSTEM_KEY"), "{}", text(&done.stdout));
+    let made_up = body.replace("c3F4g5H6i7J8k9L0m1N2o3P4q5R6s7T8", "0123456789abcdefghijklmnopqrstuv");
+    let url = original(made_up);
+    let done = import(&[path(&unsaid), "--out", path(&with), "--yes", "--verify", &url, "--key", "old-key"]);
+    assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
+    assert!(text(&done.stdout).contains("read off what it served: CORE_SYSTEM_KEY"), "{}", text(&done.stdout));
+    assert!(text(&rendered(&with, "singlenode")["core/conf/core.yml"]).contains("0123456789abcdefghijklmnopqrstuv"));
     let refused = verify(body, "wrong");
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("403 Forbidden; give the key"), "{}", text(&refused.stderr));

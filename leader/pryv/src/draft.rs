@@ -210,6 +210,25 @@ impl Draft {
             "{} settings and {secret} secrets; platform.yml has the {given} that differ from the template platform file",
             settings.len() - secret
         ));
+        if !old.recovered.is_empty() {
+            let names: Vec<&str> = old.recovered.iter().map(String::as_str).collect();
+            account.did(format!(
+                "secrets that the original made up and kept nowhere were read off what it served: {}",
+                names.join(", ")
+            ));
+        }
+        let unknown: Vec<&str> = old
+            .made_up
+            .iter()
+            .filter(|name| table.index(name).is_some_and(|index| reached.contains(&index)))
+            .map(String::as_str)
+            .collect();
+        if !unknown.is_empty() {
+            account.look(format!(
+                "IMPORTANT: the original makes these secrets up at each start and keeps them nowhere, so they are only the text SECRET now. Import again with --verify URL and a --key KEY for each role, while its leader runs; or read them off a machine's files, and lockstep secrets set: {}",
+                unknown.join(", ")
+            ));
+        }
         for (index, (name, entry)) in table.entries().iter().enumerate() {
             if entry.whence == Whence::Internal && !reached.contains(&index) {
                 account.look(format!("no file uses the secret {}", settings[index].name));
