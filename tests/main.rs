@@ -21,6 +21,7 @@ mod mounts;
 mod package;
 mod platform_file;
 mod privilege;
+mod pryv;
 mod revisions;
 mod scripts;
 mod settings;

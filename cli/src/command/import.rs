@@ -19,7 +19,7 @@ const LARGEST: usize = 64 * 1024 * 1024;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The installation of the original: what `$PRYV_CONF_ROOT` names on the leader's machine
-    #[arg(value_name = "DIR", required_unless_present = "verify", conflicts_with = "verify")]
+    #[arg(value_name = "DIR", required_unless_present = "verify")]
     installation: Option<PathBuf>,
     /// The new home, which must not exist yet
     #[arg(long, value_name = "ROOT", required_unless_present = "verify")]
@@ -42,9 +42,9 @@ pub(crate) struct Options {
     /// Ask this running leader of the original for a role, and show what lockstep would serve differently; exit 2 if anything
     #[arg(long, value_name = "URL", requires = "key")]
     verify: Option<String>,
-    /// The key of a follower of that role
-    #[arg(long, value_name = "KEY", env = "LOCKSTEP_PRYV_KEY", hide_env_values = true, requires = "verify")]
-    key: Option<String>,
+    /// The key of a follower of that role; several for several roles
+    #[arg(long, value_name = "KEY", env = "LOCKSTEP_PRYV_KEY", hide_env_values = true, value_delimiter = ',')]
+    key: Vec<String>,
     /// The role, where its files don't say it
     #[arg(long, requires = "verify")]
     role: Option<String>,
@@ -60,28 +60,38 @@ enum Said {
 }
 
 pub(super) fn run(root: &Path, options: &Options) -> Result<Done, Failed> {
-    match (&options.verify, &options.installation, &options.out) {
-        (Some(url), ..) => {
-            let root = options.out.as_deref().unwrap_or(root);
-            super::wait_for(verify(url, options.key.as_deref().unwrap_or_default(), root, options.role.as_deref()))
+    let out = options.out.as_deref();
+    let mut served = Vec::new();
+    if let Some(url) = &options.verify {
+        for key in &options.key {
+            served.push(super::wait_for(fetch(url, key))?);
         }
-        (None, Some(installation), Some(out)) => import(installation, out, options),
-        _ => Err(failed("say what to import and where to: lockstep import-pryv DIR --out ROOT")),
     }
+    if let Some(installation) = &options.installation {
+        let out = out.ok_or_else(|| failed("say where the new home is to be: --out ROOT"))?;
+        import(installation, out, &served, options)?;
+    }
+    let mut done = Done::Good;
+    for conf in &served {
+        if verify(conf, out.unwrap_or(root), options.role.as_deref())? == Done::Different {
+            done = Done::Different;
+        }
+    }
+    Ok(done)
 }
 
-fn import(installation: &Path, out: &Path, options: &Options) -> Result<Done, Failed> {
+fn import(installation: &Path, out: &Path, served: &[Conf], options: &Options) -> Result<(), Failed> {
     lockstep_pryv::refuse(installation, out)?;
-    let old = Old::read(installation)?;
+    let mut old = Old::read(installation)?;
+    for conf in served {
+        old.learn(conf)?;
+    }
     let answers = answered(&old.questions()?, options)?;
     let draft = Draft::of(&old, &answers)?;
     let proven = lockstep_pryv::write(&draft, out)?;
     print(&draft.account.to_string())?;
-    let proof = if options.installation.is_some() && answers == Answers::default() {
-        "as the original serves them"
-    } else {
-        "as answered"
-    };
+    let same = Accident::ALL.into_iter().all(|accident| answers.same(accident));
+    let proof = if same { "as the original serves it" } else { "as answered" };
     print(&format!(
         "Proven: {} of {} rendered by lockstep, every byte {proof}.\n",
         counted(proven.files, "file"),
@@ -92,7 +102,7 @@ fn import(installation: &Path, out: &Path, options: &Options) -> Result<Done, Fa
         out.display(),
         out.display()
     ));
-    Ok(Done::Good)
+    Ok(())
 }
 
 /// Every question with an answer: an option's, the default, or a person's.
@@ -152,11 +162,10 @@ fn told(question: &Question) -> String {
     text
 }
 
-async fn verify(url: &str, key: &str, root: &Path, role: Option<&str>) -> Result<Done, Failed> {
-    let conf = fetch(url, key).await?;
+fn verify(conf: &Conf, root: &Path, role: Option<&str>) -> Result<Done, Failed> {
     let role = role.map(Name::new).transpose()?;
     let root = Root::open(root)?;
-    let verified = lockstep_pryv::compare(&conf, &root, role.as_ref())?;
+    let verified = lockstep_pryv::compare(conf, &root, role.as_ref())?;
     for difference in &verified.differences {
         print(&format!("{}\n", difference.trim_end()))?;
     }
@@ -169,6 +178,7 @@ async fn verify(url: &str, key: &str, root: &Path, role: Option<&str>) -> Result
     Ok(Done::Different)
 }
 
+/// What the original serves to the follower with this key.
 async fn fetch(url: &str, key: &str) -> Result<Conf, Failed> {
     let at = format!("{}/conf", url.trim_end_matches('/'));
     let unreached = |error: reqwest::Error| {

@@ -113,7 +113,7 @@ fn leader_config(root: &Path) -> Result<Config, Failed> {
 }
 
 /// A short command that waits for the leader.
-fn wait_for(work: impl Future<Output = Result<Done, Failed>>) -> Result<Done, Failed> {
+fn wait_for<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 

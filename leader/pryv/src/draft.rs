@@ -74,12 +74,12 @@ impl Draft {
         let mut expected = BTreeMap::new();
         let mut specials = BTreeMap::new();
         let (mut templates, mut verbatim, mut executable) = (0, 0, 0);
-        let mut refused = Vec::new();
+        let (mut refused, mut linked, mut behind, mut private) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let all = !answers.same(Accident::EqualBaseNames);
         for file in role.files.iter().filter(|file| all || file.dropped_for.is_none()) {
             let at = format!("templates/{}/{}", role.name, file.path);
             executable += usize::from(file.executable);
-            let mut special = Special { unwritten: !manifest::was_written(&file.path), invalid: false };
+            let mut special = Special { unwritten: !manifest::was_written(&file.path), ..Special::default() };
             // The service's own folders need no rule.
             special.unwritten &= !file.path.is_protected();
             let bytes = if file.binary && !answers.same(Accident::Binary) {
@@ -110,6 +110,17 @@ impl Draft {
                 }
                 text.into_bytes()
             };
+            if let Some(live) = role.live.get(&file.path).filter(|_| !file.path.is_protected()) {
+                special.mode = (live.mode != PUBLIC).then_some(live.mode);
+                if live.linked {
+                    linked.push(file.path.to_string());
+                } else if live.bytes != bytes {
+                    behind.push(file.path.to_string());
+                }
+            }
+            if file.text.contains("PRIVATE KEY-----") {
+                private.push(file.path.to_string());
+            }
             specials.insert(file.path.clone(), special);
             expected.insert(file.path.clone(), bytes);
         }
@@ -123,6 +134,20 @@ impl Draft {
                 refused.join(", ")
             ));
         }
+        let mut list = |files: &[String], what: &str| {
+            if !files.is_empty() {
+                account.look(format!("role {}: {what}: {}", role.name, files.join(", ")));
+            }
+        };
+        list(
+            &linked,
+            "these are links on this machine or lie behind one, and lockstep writes through none: put the files themselves in their place before switching over",
+        );
+        list(
+            &behind,
+            "these differ on this machine from what the original serves by now, so switching over changes them and restarts what reads them",
+        );
+        list(&private, "these hold private keys, and stand in templates/ as they stood in data/");
         if executable > 0 {
             account.look(format!(
                 "role {}: {executable} files are executable in data/; the original wrote them without that, and so does lockstep: mode in role.yml says otherwise",
@@ -185,6 +210,25 @@ impl Draft {
             "{} settings and {secret} secrets; platform.yml has the {given} that differ from the template platform file",
             settings.len() - secret
         ));
+        if !old.recovered.is_empty() {
+            let names: Vec<&str> = old.recovered.iter().map(String::as_str).collect();
+            account.did(format!(
+                "secrets that the original made up and kept nowhere were read off what it served: {}",
+                names.join(", ")
+            ));
+        }
+        let unknown: Vec<&str> = old
+            .made_up
+            .iter()
+            .filter(|name| table.index(name).is_some_and(|index| reached.contains(&index)))
+            .map(String::as_str)
+            .collect();
+        if !unknown.is_empty() {
+            account.look(format!(
+                "IMPORTANT: the original makes these secrets up at each start and keeps them nowhere, so they are only the text SECRET now. Import again with --verify URL and a --key KEY for each role, while its leader runs; or read them off a machine's files, and lockstep secrets set: {}",
+                unknown.join(", ")
+            ));
+        }
         for (index, (name, entry)) in table.entries().iter().enumerate() {
             if entry.whence == Whence::Internal && !reached.contains(&index) {
                 account.look(format!("no file uses the secret {}", settings[index].name));

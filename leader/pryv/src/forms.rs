@@ -8,6 +8,9 @@ use lockstep_leader::yaml::{Key, Kind, Node};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Of the 64 levels of a YAML file some are for what is around a value.
+const DEEPEST: usize = 50;
+
 /// How faithful to the old value's shape a new one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Form {
@@ -20,6 +23,11 @@ pub(crate) enum Form {
 }
 
 impl Form {
+    /// The first one that may do: lockstep's files aren't nested without end.
+    pub(crate) fn first(value: Option<&Js>) -> Self {
+        if value.is_some_and(|value| value.depth() > DEEPEST) { Self::Text } else { Self::Natural }
+    }
+
     /// The next one that may do.
     pub(crate) fn plainer(self) -> Self {
         if self == Self::Natural { Self::Text } else { Self::Literal }

@@ -56,6 +56,15 @@ impl Js {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
+    /// How many lists and objects are within each other.
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::List(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Map(properties) => 1 + properties.iter().map(|(_, value)| value.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// What stands in a file for it: a text as it is, all else as compact JSON.
     pub fn printed(&self) -> String {
         self.text().map_or_else(|| self.json(), str::to_owned)
@@ -95,28 +104,31 @@ impl Js {
             Kind::Scalar { text, .. } => Self::Text(text.clone()),
             Kind::List(items) => Self::List(items.iter().map(Self::of_yaml).collect()),
             Kind::Map(entries) => {
-                let mut properties = Vec::new();
-                let mut merged = Vec::new();
+                let mut properties: Vec<(String, Self)> = Vec::new();
                 for (key, value) in entries {
-                    let value = Self::of_yaml(value);
-                    match (key.text.as_str(), value) {
-                        ("<<", Self::Map(more)) => merged.extend(more),
+                    match (key.text.as_str(), Self::of_yaml(value)) {
+                        ("<<", Self::Map(more)) => merge(&mut properties, more),
                         ("<<", Self::List(several)) => {
-                            merged.extend(several.into_iter().flat_map(|one| match one {
-                                Self::Map(more) => more,
-                                _ => Vec::new(),
-                            }));
+                            for one in several {
+                                if let Self::Map(more) = one {
+                                    merge(&mut properties, more);
+                                }
+                            }
                         }
                         (name, value) => properties.push((name.to_owned(), value)),
                     }
                 }
-                for (name, value) in merged {
-                    if !properties.iter().any(|(known, _)| *known == name) {
-                        properties.push((name, value));
-                    }
-                }
                 Self::map(properties)
             }
+        }
+    }
+}
+
+/// YAML 1.1's merge key: what is not there yet is taken in, where the key stands.
+fn merge(properties: &mut Vec<(String, Js)>, more: Vec<(String, Js)>) {
+    for (name, value) in more {
+        if !properties.iter().any(|(known, _)| *known == name) {
+            properties.push((name, value));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! to lockstep: reads the old installation, converts it, and proves that every
 //! machine gets the same bytes as before.
 //!
-//! `old` (with `tree`, `vars`, `repair`) reads; `table` (with `js`, `plain`)
+//! `old` (with `tree`, `live`, `vars`, `repair`, `recover`) reads; `table` (with `js`, `plain`)
 //! is a pure model of how the original puts values into files; `answers` says
 //! what a person has to decide; `draft` (with `values`, `forms`, `hbs`, `names`,
 //! `documents`, `machines`, `manifest`) is the new root as a value; `write`
@@ -15,12 +15,14 @@ mod draft;
 mod forms;
 mod hbs;
 pub mod js;
+mod live;
 mod machines;
 mod manifest;
 mod names;
 mod old;
 mod plain;
 mod proof;
+mod recover;
 mod repair;
 pub mod table;
 mod tree;

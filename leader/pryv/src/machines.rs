@@ -45,7 +45,7 @@ pub(crate) fn of(old: &Old, account: &mut Account) -> Result<Vec<Machine>, Impor
             Name::new(text).map_err(|bad| ImportError::Other(format!("config-leader.json: followers: {bad}")))
         };
         let (name, role) = (fits(name)?, fits(follower.role.clone())?);
-        if !old.roles.iter().any(|known| known.name == role) {
+        if !old.roles.iter().any(|known| known.name == role && !known.files.is_empty()) {
             account.look(format!("there are no files for the role {role} in data/, so its follower was left out"));
             continue;
         }

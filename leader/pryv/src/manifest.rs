@@ -11,6 +11,8 @@ pub(crate) struct Special {
     pub(crate) unwritten: bool,
     /// Its text isn't what its extension says.
     pub(crate) invalid: bool,
+    /// The permission bits that it has on the machine, where they are special.
+    pub(crate) mode: Option<u32>,
 }
 
 /// A `role.yml`; `None` where there is nothing to say. `compose` is the
@@ -41,10 +43,13 @@ pub(crate) fn role_yml(compose: Option<&str>, specials: &BTreeMap<SafePath, Spec
     for (path, special) in rules {
         let mut rule = Vec::new();
         if special.unwritten {
-            rule.push("on_change: none");
+            rule.push("on_change: none".to_owned());
         }
         if special.invalid {
-            rule.push("validate: false");
+            rule.push("validate: false".to_owned());
+        }
+        if let Some(mode) = special.mode {
+            rule.push(format!("mode: \"{mode:04o}\""));
         }
         let glob = serde_json::Value::String(glob(path.as_str())).to_string();
         out.push_str(&format!("  {glob}: {{{}}}\n", rule.join(", ")));
@@ -101,13 +106,13 @@ mod tests {
         let compose = "services:\n  web:\n    volumes:\n      - ${PRYV_CONF_ROOT}/pryv/nginx/conf/:/app/conf/:ro\n      - /dev/log:/dev/log\n";
         let path = |text: &str| SafePath::new(text).unwrap();
         let specials = BTreeMap::from([
-            (path("db/backup/.gitkeep"), Special { unwritten: true, invalid: false }),
-            (path("x/conf/[a]*.json"), Special { unwritten: false, invalid: true }),
+            (path("db/backup/.gitkeep"), Special { unwritten: true, ..Special::default() }),
+            (path("x/conf/[a]*.json"), Special { invalid: true, mode: Some(0o640), ..Special::default() }),
         ]);
         let text = role_yml(Some(compose), &specials).unwrap();
         assert!(text.contains("#   nginx/conf/  web\n"), "{text}");
         assert!(text.contains("  \"db/backup/.gitkeep\": {on_change: none}\n"), "{text}");
-        assert!(text.contains("  \"x/conf/[[]a[]][*].json\": {validate: false}\n"), "{text}");
+        assert!(text.contains("  \"x/conf/[[]a[]][*].json\": {validate: false, mode: \"0640\"}\n"), "{text}");
         assert!(was_written(&path("pryv.yml")) && was_written(&path("a/conf/b/c")) && !was_written(&path("a/conf")));
     }
 }

@@ -3,9 +3,14 @@
 
 use crate::ImportError;
 use crate::js::Js;
+use crate::live;
+use crate::recover;
+use crate::table::Rules;
 use crate::tree::{self, OldRole};
 use crate::vars::Vars;
+use crate::verify::Conf;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +33,10 @@ pub struct Old {
     pub others: Vec<String>,
     /// `config-follower.json` on the same machine.
     pub follower: Option<OldFollowerConfig>,
+    /// Secrets that the original makes up at each start, and whose values nobody said yet.
+    pub made_up: BTreeSet<String>,
+    /// Those whose values were read off what it served.
+    pub recovered: BTreeSet<String>,
 }
 
 /// A follower as the leader knows it.
@@ -69,21 +78,80 @@ impl Old {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(ImportError::read(&template_path, error)),
         };
-        let (roles, others) = tree::read(&home.join("data"))?;
-        Ok(Self {
+        let (followers, follower) = (followers(&path, &config)?, follower(folder)?);
+        let wanted = followers.iter().map(|follower| follower.role.as_str()).collect();
+        let (mut roles, others) = tree::read(&home.join("data"), &wanted)?;
+        if let Some(role) = role_here(&followers, follower.as_ref())
+            .and_then(|here| roles.iter_mut().find(|role| role.name.as_str() == here))
+        {
+            role.live = live::read(&folder.join("pryv"), role.files.iter().map(|file| &file.path))?;
+        }
+        let internals = match Js::of_json(&config["internals"]) {
+            Js::Map(entries) => entries,
+            _ => Vec::new(),
+        };
+        let mut old = Self {
+            made_up: recover::made_up(&internals),
+            recovered: BTreeSet::new(),
+            internals,
             http: (config["http"]["ip"].as_str().map(str::to_owned), config["http"]["port"].as_u64()),
-            internals: match Js::of_json(&config["internals"]) {
-                Js::Map(entries) => entries,
-                _ => Vec::new(),
-            },
-            followers: followers(&path, &config)?,
+            followers,
             platform: Vars::read(&platform_path, &platform)?,
             template,
             roles,
             others,
-            follower: follower(folder)?,
+            follower,
+        };
+        let live: Vec<(String, String)> = old.live_texts().collect();
+        old.recover(&live)?;
+        Ok(old)
+    }
+
+    /// Templates of the role that this machine has, with what became of them.
+    fn live_texts(&self) -> impl Iterator<Item = (String, String)> {
+        let files = self.roles.iter().flat_map(|role| role.files.iter().map(move |file| (role, file)));
+        files.filter_map(|(role, file)| {
+            let live = role.live.get(&file.path)?;
+            Some((file.text.clone(), String::from_utf8(live.bytes.clone()).ok()?))
         })
     }
+
+    /// Takes over what a running original serves, as far as secrets are in it that only it knows.
+    pub fn learn(&mut self, conf: &Conf) -> Result<(), ImportError> {
+        let files = self.roles.iter().flat_map(|role| &role.files);
+        let pairs = files.flat_map(|file| {
+            let served = conf.files.iter().filter(|served| served.path.trim_start_matches('/') == file.path.as_str());
+            served.map(|served| (file.text.clone(), served.content.clone()))
+        });
+        let pairs: Vec<(String, String)> = pairs.collect();
+        self.recover(&pairs)
+    }
+
+    /// From templates and what became of them.
+    fn recover(&mut self, pairs: &[(String, String)]) -> Result<(), ImportError> {
+        if self.made_up.is_empty() {
+            return Ok(());
+        }
+        let table = self.table(Rules::ORIGINAL)?;
+        for (template, served) in pairs {
+            for (name, value) in recover::from_file(&table, &self.made_up, template, served) {
+                if let Some((_, known)) = self.internals.iter_mut().find(|(known, _)| *known == name) {
+                    *known = Js::Text(value);
+                }
+                self.recovered.insert(name);
+            }
+        }
+        self.made_up.retain(|name| !self.recovered.contains(name));
+        Ok(())
+    }
+}
+
+/// The role of the machine whose installation is read, where that can be told.
+fn role_here<'f>(followers: &'f [OldFollower], own: Option<&OldFollowerConfig>) -> Option<&'f str> {
+    let key = own.and_then(|own| own.key.as_deref());
+    let here = followers.iter().find(|follower| Some(follower.key.as_str()) == key);
+    let only = (followers.len() == 1).then(|| followers.first()).flatten();
+    here.or(only).map(|follower| follower.role.as_str())
 }
 
 /// The folder of the configuration, and the one beside whose `data/` it lies.

@@ -18,6 +18,9 @@ pub(crate) struct Read {
     pub(crate) lines: usize,
 }
 
+/// The original's parser knows no limit.
+const DEEPEST: usize = 1000;
+
 /// How often the same text is indented further: YAML allows 64 levels.
 const MOST: usize = 64;
 
@@ -29,7 +32,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Read, Fault> {
     let mut last = ((0, 0), 0);
     loop {
         let repaired = lines.concat();
-        let fault = match yaml::parse(file, &repaired) {
+        let fault = match yaml::parse_to(file, &repaired, DEEPEST) {
             Ok(node) => {
                 let changed = text.split_inclusive('\n').zip(&lines).filter(|(old, new)| old != new).count();
                 let diff = if changed == 0 { String::new() } else { diff(file, text, &repaired) };

@@ -2,8 +2,9 @@
 //! them, and those it leaves out.
 
 use crate::ImportError;
+use crate::live::Live;
 use lockstep_shared::{Name, SafePath};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,6 +21,8 @@ pub struct OldRole {
     pub name: Name,
     /// In the order in which the original lists them.
     pub files: Vec<OldFile>,
+    /// What of them stands on this machine, if it has the role.
+    pub(crate) live: BTreeMap<SafePath, Live>,
 }
 
 /// One file of a role.
@@ -39,14 +42,20 @@ pub struct OldFile {
     pub dropped_for: Option<SafePath>,
 }
 
-/// Reads all roles below the template folder; the names of what stands there and is none.
-pub(crate) fn read(folder: &Path) -> Result<(Vec<OldRole>, Vec<String>), ImportError> {
+/// Reads all roles below the template folder; the names of what stands there
+/// and is none. `wanted` are those that followers have.
+pub(crate) fn read(folder: &Path, wanted: &BTreeSet<&str>) -> Result<(Vec<OldRole>, Vec<String>), ImportError> {
     let mut roles = Vec::new();
     let mut others = Vec::new();
     for entry in sorted(folder)? {
         let path = folder.join(&entry);
         let shown = entry.to_string_lossy().into_owned();
         if !path.symlink_metadata().map_err(|error| ImportError::read(&path, error))?.is_dir() {
+            others.push(shown);
+            continue;
+        }
+        // Somebody's repository, or another folder that only stands there.
+        if !wanted.contains(shown.as_str()) && (shown.starts_with('.') || Name::new(shown.as_str()).is_err()) {
             others.push(shown);
             continue;
         }
@@ -58,7 +67,7 @@ pub(crate) fn read(folder: &Path) -> Result<(Vec<OldRole>, Vec<String>), ImportE
         let mut files = Vec::new();
         walk(&path, "", &mut files)?;
         shadow(&mut files);
-        roles.push(OldRole { name, files });
+        roles.push(OldRole { name, files, live: BTreeMap::new() });
     }
     Ok((roles, others))
 }
@@ -149,7 +158,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, b"{}\xff").unwrap();
         }
-        let (roles, _) = read(folder.path()).unwrap();
+        let (roles, _) = read(folder.path(), &BTreeSet::new()).unwrap();
         let left: Vec<_> =
             roles[0].files.iter().filter(|file| file.dropped_for.is_none()).map(|file| file.path.as_str()).collect();
         assert_eq!(left, ["b/conf/x.yml", "e/y.json", "f/.gitkeep", "g/.gitkeep"]);

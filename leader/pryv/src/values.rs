@@ -13,7 +13,7 @@ use crate::old::Old;
 use crate::table::{Table, Whence, unwrapped};
 use crate::vars::Var;
 use lockstep_leader::platform::{Platform, schema};
-use lockstep_leader::yaml::Node;
+use lockstep_leader::yaml::{Node, spell};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,9 +64,14 @@ pub(crate) fn convert(old: &Old, table: &Table, account: &mut Account) -> Result
         !secrets.contains(index) && !matches!(entry.value, None | Some(Js::Null)) && table.printed(*index).is_ok()
     });
     let references = References { table, names: &names, settings: settings.map(|(index, _)| index).collect() };
-    let mut forms = vec![Form::Natural; table.entries().len()];
+    let mut forms: Vec<Form> = table.entries().values().map(|entry| Form::first(entry.value.as_ref())).collect();
     loop {
         let settings = each(old, &references, &forms, &secrets);
+        let unspelt = unspelt(&settings);
+        if !unspelt.is_empty() {
+            plainer(table, &mut forms, unspelt)?;
+            continue;
+        }
         let settings_yml = documents::settings(old, table, &settings)?;
         let platform_yml = documents::platform(old, table, &settings)?;
         let wrong = wrong(table, &settings, &settings_yml, &platform_yml)?;
@@ -79,15 +84,26 @@ pub(crate) fn convert(old: &Old, table: &Table, account: &mut Account) -> Result
             let secrets = secrets.iter().filter_map(|index| value(*index)).collect();
             return Ok(Values { settings, settings_yml, platform_yml, secrets });
         }
-        for index in wrong {
-            if forms[index] == Form::Literal {
-                let what =
-                    format!("the value of {} can't be written so that lockstep prints it alike", table.name(index));
-                return Err(ImportError::Other(what));
-            }
-            forms[index] = forms[index].plainer();
-        }
+        plainer(table, &mut forms, wrong)?;
     }
+}
+
+fn plainer(table: &Table, forms: &mut [Form], wrong: BTreeSet<usize>) -> Result<(), ImportError> {
+    for index in wrong {
+        if forms[index] == Form::Literal {
+            let what = format!("the value of {} can't be written so that lockstep prints it alike", table.name(index));
+            return Err(ImportError::Other(what));
+        }
+        forms[index] = forms[index].plainer();
+    }
+    Ok(())
+}
+
+/// Those whose value has no spelling in YAML.
+fn unspelt(settings: &[Setting]) -> BTreeSet<usize> {
+    let spelt = |node: &Option<Node>| node.as_ref().is_none_or(|node| spell::block(node, None, true).is_some());
+    let all = settings.iter().enumerate();
+    all.filter(|(_, it)| !spelt(&it.given) || !spelt(&it.default)).map(|(index, _)| index).collect()
 }
 
 fn each(old: &Old, references: &References<'_>, forms: &[Form], secrets: &BTreeSet<usize>) -> Vec<Setting> {
@@ -133,6 +149,7 @@ fn suits(default: &Js, value: &Js, form: Form) -> bool {
     let number = |kind| if kind == Some("integer") { Some("number") } else { kind };
     match (form, value) {
         (Form::Literal, _) | (_, Js::Date(_)) => false,
+        _ if Form::first(Some(default)) > form => false,
         (Form::Natural, Js::Null) => !matches!(default, Js::Text(_) | Js::Date(_) | Js::Null),
         _ => {
             number(forms::kind(default, form)) == number(forms::kind(value, form))

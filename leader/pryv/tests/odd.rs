@@ -135,7 +135,7 @@ struct Odd {
 fn odd() -> impl Strategy<Value = Odd> {
     let values: Vec<_> = (0..NAMES.len()).map(|at| value(after(at)).boxed()).collect();
     let places = prop::collection::vec(0u8..4, NAMES.len());
-    (values, places, prop::collection::vec(text(), 1..6)).prop_map(|(values, places, texts)| {
+    (values, places, prop::collection::vec(text(), 1..9)).prop_map(|(values, places, texts)| {
         let mut odd = Odd { settings: Vec::new(), internals: Vec::new(), texts };
         for ((name, value), place) in NAMES.iter().zip(values).zip(places) {
             let entry = ((*name).to_owned(), value);
@@ -164,6 +164,12 @@ fn after(at: usize) -> &'static [&'static str] {
     }
 }
 
+/// Also texts that are not what their extension says.
+fn name(number: usize) -> String {
+    let extensions = ["conf", "json", "yml", "toml", "hbs", "js"];
+    format!("f{number}.{}", extensions[number % extensions.len()])
+}
+
 fn lay_out(odd: &Odd, folder: &Path) {
     let conf = folder.join("config-leader/conf");
     fs::create_dir_all(&conf).unwrap();
@@ -182,7 +188,7 @@ fn lay_out(odd: &Odd, folder: &Path) {
     let role = folder.join("config-leader/data/core/app/conf");
     fs::create_dir_all(&role).unwrap();
     for (number, text) in odd.texts.iter().enumerate() {
-        fs::write(role.join(format!("f{number}.conf")), text).unwrap();
+        fs::write(role.join(name(number)), text).unwrap();
     }
 }
 
@@ -208,12 +214,12 @@ fn imported(odd: &Odd) -> Vec<Vec<u8>> {
     let bundles = Root::open(&root).unwrap().render(&Name::new("core").unwrap()).unwrap();
     let bundle = bundles.into_values().next().unwrap();
     (0..odd.texts.len())
-        .map(|number| bundle.file(&format!("app/conf/f{number}.conf")).unwrap().content.to_vec())
+        .map(|number| bundle.file(&format!("app/conf/{}", name(number))).unwrap().content.to_vec())
         .collect()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn odd_platforms_keep_their_bytes(odd in odd()) {

@@ -179,7 +179,12 @@ fn is_number(text: &str) -> bool {
 
 /// Reads a text with one document; an empty one is an empty mapping.
 pub fn parse(file: &str, text: &str) -> Result<Node, Fault> {
-    let mut documents = documents(file, text, false)?;
+    parse_to(file, text, DEEPEST)
+}
+
+/// The same, for a text that may be nested deeper or less deep.
+pub fn parse_to(file: &str, text: &str, deepest: usize) -> Result<Node, Fault> {
+    let mut documents = documents(file, text, false, deepest)?;
     match documents.len() {
         0 => Ok(Node { kind: Kind::Map(Vec::new()), at: (1, 1) }),
         1 => Ok(documents.remove(0)),
@@ -192,12 +197,12 @@ pub fn parse(file: &str, text: &str) -> Result<Node, Fault> {
 
 /// Whether a text is YAML at all: any number of documents, any tags and keys.
 pub fn check(file: &str, text: &str) -> Result<(), Fault> {
-    documents(file, text, true).map(drop)
+    documents(file, text, true, DEEPEST).map(drop)
 }
 
-fn documents(file: &str, text: &str, foreign: bool) -> Result<Vec<Node>, Fault> {
+fn documents(file: &str, text: &str, foreign: bool, deepest: usize) -> Result<Vec<Node>, Fault> {
     let mut builder =
-        Builder { file, foreign, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), nodes: 0 };
+        Builder { file, foreign, deepest, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), nodes: 0 };
     for step in Parser::new_from_str(text) {
         match step {
             Ok((event, span)) => builder.event(event, (span.start.line(), span.start.col() + 1))?,
@@ -214,6 +219,7 @@ struct Builder<'f> {
     file: &'f str,
     /// Somebody else's YAML: tags and keys of any kind are their business.
     foreign: bool,
+    deepest: usize,
     documents: Vec<Node>,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
@@ -268,8 +274,9 @@ impl Builder<'_> {
     }
 
     fn start(&mut self, kind: OpenKind, anchor: usize, at: (usize, usize)) -> Result<(), Fault> {
-        if self.open.len() >= DEEPEST {
-            return Err(Fault::new(self.file, format!("nested deeper than {DEEPEST} levels")).at(at));
+        if self.open.len() >= self.deepest {
+            let what = format!("nested deeper than {} levels", self.deepest);
+            return Err(Fault::new(self.file, what).at(at));
         }
         self.open.push(Open { at, anchor, kind });
         Ok(())
