@@ -2,7 +2,7 @@
 //! container then sees.
 
 use crate::harness::{BINARY, Engine, Platform, Project, text};
-use lockstep_shared::api::{Apply, Outcome, State, Status};
+use lockstep_shared::api::{Apply, Outcome, State, Status, Undo};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -307,4 +307,30 @@ fn a_follower_in_a_container_knows_where_its_files_are_outside() {
     platform.publish();
     assert_eq!(actions(&change(&platform)), ["recreate app"]);
     assert!(Engine::docker(&["inspect", "-f", "{{.Config.Env}}", &app]).contains("B=two"));
+}
+
+#[test]
+fn a_volume_goes_back_with_the_bundle() {
+    let project = Project::new("volundo");
+    let mut platform = filled();
+    let compose = format!(
+        "version: '3.5'\nservices:\n  app:\n    image: {BUSYBOX}\n    stop_grace_period: 1s\n    volumes: ['conf:/app/conf:ro']\n    command: [sh, -c, 'test \"$$(cat /app/conf/x.conf)\" != bad && exec sleep infinity']\nvolumes: {{conf: {{}}}}\n"
+    );
+    platform.template("core/pryv.yml", compose);
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    platform.platform_yml("settings: {A: bad}\n");
+    platform.template("core/app/conf/new.conf", "new\n");
+    let output = platform.run(&["publish", "--yes", "--wait", "--timeout", "60"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stdout));
+    let undone = platform.until("it is undone", |fleet| {
+        let status = fleet.machines[0].status.as_ref();
+        status.and_then(|status| status.failed.as_ref()).is_some_and(|failed| failed.undo == Undo::Done)
+    });
+    let failed = undone.machines[0].status.as_ref().unwrap().failed.clone().unwrap();
+    assert!(failed.why.contains("died with exit code 1"), "{failed:?}");
+    assert_eq!(in_volume(&project, &["cat", "/v/x.conf"]), "one");
+    assert_eq!(in_volume(&project, &["ls", "/v"]), "deep\nx.conf");
+    assert_eq!(Engine::docker(&["inspect", "-f", "{{.State.Running}}", &project.container("app")]), "true");
 }

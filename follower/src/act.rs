@@ -305,7 +305,8 @@ impl Stage<'_> {
         let names = services.keys().cloned().collect::<Vec<_>>().join(", ");
         tracing::info!(services = %names, force, "compose brings services up");
         Step::Act.begins();
-        let folder = self.data_folder.join(file.parent().unwrap_or_default());
+        // Joining an empty path would add a slash, which a link can't be made at.
+        let folder = file.parent().map_or_else(|| self.data_folder.to_owned(), |folder| self.data_folder.join(folder));
         let file = self.own_folder.join(file.as_str());
         // On a machine without any container nothing can be disturbed, and compose sees to all that is needed.
         let no_deps = !self.containers.is_empty();
