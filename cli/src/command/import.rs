@@ -4,6 +4,7 @@
 use super::ask::ask;
 use super::{counted, print, say};
 use crate::exit::{Done, Failed, failed};
+use crate::printable::printable;
 use clap::ValueEnum;
 use lockstep_pryv::{Accident, Answer, Answers, Conf, Draft, Old, Question, Root};
 use lockstep_shared::Name;
@@ -89,7 +90,7 @@ fn import(installation: &Path, out: &Path, served: &[Conf], options: &Options) -
     let answers = answered(&old.questions()?, options)?;
     let draft = Draft::of(&old, &answers)?;
     let proven = lockstep_pryv::write(&draft, out)?;
-    print(&draft.account.to_string())?;
+    print(&lines(&draft.account.to_string()))?;
     let same = Accident::ALL.into_iter().all(|accident| answers.same(accident));
     let proof = if same { "as the original serves it" } else { "as answered" };
     print(&format!(
@@ -151,10 +152,15 @@ fn answered(questions: &[Question], options: &Options) -> Result<Answers, Failed
     Ok(answers)
 }
 
+/// Somebody else's names and texts, line by line fit for a terminal.
+fn lines(text: &str) -> String {
+    text.trim_end().lines().map(|line| format!("{}\n", printable(line))).collect()
+}
+
 fn told(question: &Question) -> String {
     let mut text = format!("{}:", question.accident.said());
     for line in question.where_.iter().take(MOST_SHOWN) {
-        text.push_str(&format!("\n    {line}"));
+        text.push_str(&format!("\n    {}", printable(line)));
     }
     if question.where_.len() > MOST_SHOWN {
         text.push_str(&format!("\n    and {} more", question.where_.len() - MOST_SHOWN));
@@ -167,7 +173,7 @@ fn verify(conf: &Conf, root: &Path, role: Option<&str>) -> Result<Done, Failed> 
     let root = Root::open(root)?;
     let verified = lockstep_pryv::compare(conf, &root, role.as_ref())?;
     for difference in &verified.differences {
-        print(&format!("{}\n", difference.trim_end()))?;
+        print(&lines(difference))?;
     }
     let files = counted(verified.files, "file");
     if verified.differences.is_empty() {

@@ -3,7 +3,7 @@
 
 use crate::ImportError;
 use crate::old::Old;
-use crate::table::{Rules, Table};
+use crate::table::{Rules, Table, Whence};
 use std::collections::BTreeMap;
 
 /// What can be asked.
@@ -148,15 +148,12 @@ impl Old {
         }
         for (index, (name, entry)) in table.entries().iter().enumerate() {
             let Some(value) = &entry.value else { continue };
-            if entry.whence == crate::table::Whence::Internal {
-                // What a secret looks like is nobody's business.
-                for word in table.in_words(&value.printed()) {
-                    tell(Accident::NamesInWords, format!("the value of the secret {name}: {}", word.name));
-                }
-                continue;
-            }
+            // What a value looks like is nobody's business.
             for word in table.in_words(&value.printed()) {
-                tell(Accident::NamesInWords, format!("the value of {name}: {} in {}", word.name, word.word));
+                tell(Accident::NamesInWords, format!("the value of {name}: {} within a longer word", word.name));
+            }
+            if entry.whence == Whence::Internal {
+                continue;
             }
             let secrets = table.secrets_in(index);
             if !secrets.is_empty() {

@@ -6,6 +6,7 @@
 use lockstep_leader::fault::Fault;
 use lockstep_leader::yaml::{self, Node};
 use similar::TextDiff;
+use std::collections::BTreeSet;
 
 /// A file that was read.
 #[derive(Debug)]
@@ -30,19 +31,24 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Read, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     let mut last = ((0, 0), 0);
+    let mut hidden = BTreeSet::new();
     loop {
         let repaired = lines.concat();
         let fault = match yaml::parse_to(file, &repaired, DEEPEST) {
             Ok(node) => {
                 let changed = text.split_inclusive('\n').zip(&lines).filter(|(old, new)| old != new).count();
-                let diff = if changed == 0 { String::new() } else { diff(file, text, &repaired) };
+                let diff = if changed == 0 {
+                    String::new()
+                } else {
+                    diff(file, &shown(text, &hidden), &shown(&repaired, &hidden))
+                };
                 return Ok(Read { node, diff, lines: changed });
             }
             Err(fault) => fault,
         };
         let start = (fault.line.unwrap_or(0), fault.column.unwrap_or(0));
         last = if last.0 == start { (start, last.1 + 1) } else { (start, 0) };
-        if !known(&fault) || last.1 > MOST || !indent(&mut lines, start, last.1) {
+        if !known(&fault) || last.1 > MOST || !indent(&mut lines, start, last.1, &mut hidden) {
             return Err(fault);
         }
     }
@@ -55,8 +61,8 @@ fn known(fault: &Fault) -> bool {
 
 /// Indents the lines on which the quoted text that starts here goes on, where
 /// they are not indented further than the line it starts on; `more` times
-/// beyond. Says whether there were any.
-fn indent(lines: &mut [String], (line, column): (usize, usize), more: usize) -> bool {
+/// beyond. Says whether there were any. Those that are no description are added to `hidden`.
+fn indent(lines: &mut [String], (line, column): (usize, usize), more: usize, hidden: &mut BTreeSet<usize>) -> bool {
     let (Some(first), Some(column)) = (line.checked_sub(1), column.checked_sub(1)) else { return false };
     let Some(start) = lines.get(first) else { return false };
     let least = start.chars().take_while(|c| matches!(c, ' ' | '-')).count() + 2 * more;
@@ -64,7 +70,8 @@ fn indent(lines: &mut [String], (line, column): (usize, usize), more: usize) -> 
     let Some(quote @ ('"' | '\'')) = rest.next() else { return false };
     let mut ended = ends(rest, quote);
     let mut changed = false;
-    for line in lines.iter_mut().skip(first + 1) {
+    let described = start.trim_start().starts_with("description:");
+    for (at, line) in lines.iter_mut().enumerate().skip(first + 1) {
         if ended {
             break;
         }
@@ -75,6 +82,9 @@ fn indent(lines: &mut [String], (line, column): (usize, usize), more: usize) -> 
         while line.chars().take_while(|c| *c == ' ').count() <= least {
             line.insert_str(0, "  ");
             changed = true;
+        }
+        if !described {
+            hidden.insert(at);
         }
     }
     changed
@@ -96,6 +106,20 @@ fn ends(mut rest: impl Iterator<Item = char>, quote: char) -> bool {
     pending
 }
 
+/// A text whose hidden lines show their indentation only: a value may be a secret.
+fn shown(text: &str, hidden: &BTreeSet<usize>) -> String {
+    let lines = text.split_inclusive('\n').enumerate();
+    let shown = lines.map(|(at, line)| {
+        if hidden.contains(&at) {
+            let indentation = line.len() - line.trim_start_matches(' ').len();
+            format!("{}••••••••\n", &line[..indentation])
+        } else {
+            line.to_owned()
+        }
+    });
+    shown.collect()
+}
+
 fn diff(file: &str, old: &str, new: &str) -> String {
     let diff = TextDiff::from_lines(old, new);
     diff.unified_diff().context_radius(0).header(file, &format!("{file} (as read)")).to_string()
@@ -105,14 +129,15 @@ fn diff(file: &str, old: &str, new: &str) -> String {
 mod tests {
     #[test]
     fn quoted_text_may_go_on_at_its_keys_indentation() {
-        let text = "a:\n  b: \"x \\\"y\n  z\n\n  end\"\n  c: 'it''s\nhere'\n  d: [\"p\n q\"]\n";
+        let text = "a:\n  description: \"x \\\"y\n  z\n\n  end\"\n  c: 'it''s\nhere'\n  d: [\"p\n q\"]\n";
         let read = super::read("f.yml", text.as_bytes()).unwrap();
         assert_eq!(
             read.node.get("a").unwrap().to_json().to_string(),
-            r#"{"b":"x \"y z\nend","c":"it's here","d":["p q"]}"#
+            r#"{"description":"x \"y z\nend","c":"it's here","d":["p q"]}"#
         );
         assert_eq!(read.lines, 4, "{}", read.diff);
-        assert!(read.diff.contains("-  z\n+    z\n"), "{}", read.diff);
+        assert!(read.diff.contains("-  z\n"), "{}", read.diff);
+        assert!(read.diff.contains("+    z\n") && !read.diff.contains("here"), "{}", read.diff);
     }
 
     #[test]

@@ -130,7 +130,8 @@ fn each(old: &Old, references: &References<'_>, forms: &[Form], secrets: &BTreeS
             schema: if secret { None } else { forms::schema(&value, default.as_ref(), form) },
             default: default_node,
             given: given.filter(|_| !secret),
-            optional: optional && !(secret && entry.value.is_some()),
+            // A secret has its value in the store, if it has one.
+            optional: if secret { references.table.printed(index).is_err() } else { optional },
             secret,
             form,
         }

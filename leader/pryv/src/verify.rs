@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Lines around a difference.
 const CONTEXT: usize = 3;
 
+/// What stands for a secret's value.
+const MASK: &str = "••••••••";
+
 /// The original's answer to `GET /conf`.
 #[derive(Debug, Deserialize)]
 pub struct Conf {
@@ -76,7 +79,8 @@ pub fn compare(conf: &Conf, root: &Root, role: Option<&Name>) -> Result<Verified
             Some(text) if text.as_bytes() == &*file.content => {}
             Some(text) => {
                 let ours = String::from_utf8_lossy(&file.content);
-                let (old, new) = (mask.text(text), mask.text(&ours));
+                let new = mask.text(&ours);
+                let old = alike(&mask.text(text), &new);
                 let diff = TextDiff::from_lines(&old, &new);
                 let shown = diff
                     .unified_diff()
@@ -93,4 +97,35 @@ pub fn compare(conf: &Conf, root: &Root, role: Option<&Name>) -> Result<Verified
         }
     }
     Ok(Verified { role, files: served.len(), differences })
+}
+
+/// The original's text, where lines are like ours but for a secret: another
+/// value of it is no less one, and not shown.
+fn alike(old: &str, new: &str) -> String {
+    let ends: Vec<(&str, &str)> = new
+        .lines()
+        .filter_map(|line| Some((line.split_once(MASK)?.0, line.rsplit_once(MASK)?.1)))
+        .filter(|(before, after)| !before.trim().is_empty() || !after.trim().is_empty())
+        .collect();
+    let hide = |line: &str| {
+        let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
+        let fits = |(before, after): &&(&str, &str)| {
+            text.len() >= before.len() + after.len() && text.starts_with(before) && text.ends_with(after)
+        };
+        match ends.iter().find(fits).filter(|_| !text.contains(MASK)) {
+            Some((before, after)) => format!("{before}{MASK} (another){after}{end}"),
+            None => line.to_owned(),
+        }
+    };
+    old.split_inclusive('\n').map(hide).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn another_value_of_a_secret_is_not_shown() {
+        let ours = "key: \"••••••••\"\nport: 1\n";
+        let theirs = "key: \"s3cr3t\"\nport: 2\n";
+        assert_eq!(super::alike(theirs, ours), "key: \"•••••••• (another)\"\nport: 2\n");
+    }
 }
