@@ -265,3 +265,26 @@ fn whoever_has_the_bundle_before_is_sent_what_differs() {
     assert_eq!(unknown.status, 200, "from a bundle that nobody knows there is no delta");
     assert_eq!(get(&has(&base.digest.to_string())[..1]).status, 200, "nobody gets a delta without asking");
 }
+
+#[test]
+fn a_file_becomes_a_folder_and_back() {
+    let mut platform = Platform::new(&[("core-1", "core")]);
+    platform.template("core/app/conf/site", "one file\n");
+    platform.start_leader();
+    let _follower = platform.follower("core-1");
+    platform.publish();
+    let site = platform.data("core-1").join("app/conf/site");
+    let template = platform.leader_root().join("templates/core/app/conf/site");
+    for _ in 0..2 {
+        fs::remove_file(&template).unwrap();
+        platform.template("core/app/conf/site/a.conf", "a\n");
+        platform.template("core/app/conf/site/more/b.conf", "b\n");
+        platform.publish();
+        assert_eq!(fs::read_to_string(site.join("more/b.conf")).unwrap(), "b\n");
+        fs::remove_dir_all(&template).unwrap();
+        platform.template("core/app/conf/site", "one file\n");
+        platform.publish();
+        assert_eq!(fs::read_to_string(&site).unwrap(), "one file\n");
+    }
+    assert_eq!(tree(&platform.data("core-1")).len(), 1);
+}

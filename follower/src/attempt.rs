@@ -251,7 +251,8 @@ impl Applier {
         let (before, good) = (self.applied.clone(), self.good.clone());
         let (record, outcome) = self
             .on_disk(move |store| {
-                if let Some(before) = before.filter(|before| store.is_full() || !store.can_go_back(before))
+                if let Some(before) =
+                    before.filter(|before| store.is_full() || !store.can_go_back(before, good.as_deref()))
                     && let Err(error) = store.checkpoint(&before, good.as_deref())
                 {
                     return (record, Err(WriteError::Before(error)));

@@ -59,6 +59,8 @@ pub struct Follow {
     seen: Option<Sha256>,
     /// What was logged last: the same failure is not logged again.
     told: Option<String>,
+    /// Why the last checkpoint failed, if it did.
+    undurable: Option<String>,
 }
 
 /// Whether the leader answers.
@@ -108,6 +110,7 @@ impl Follow {
             look_at_all_at: Instant::now() + CHECKPOINT_AFTER,
             seen,
             told: None,
+            undurable: None,
         }
     }
 
@@ -316,9 +319,15 @@ impl Follow {
 
     async fn checkpoint(&mut self) {
         self.checkpoint_at = None;
-        if let Err(error) = self.applier.checkpoint().await {
-            tracing::warn!(%error, "what was written could not be made durable yet; the journal still has it");
-            self.checkpoint_at = Some(Instant::now() + self.retry.next_wait());
+        match self.applier.checkpoint().await.map_err(|error| error.to_string()) {
+            Ok(()) => self.undurable = None,
+            Err(error) => {
+                if self.undurable.as_ref() != Some(&error) {
+                    tracing::warn!("what was written could not be made durable yet, the journal still has it: {error}");
+                }
+                self.undurable = Some(error);
+                self.checkpoint_at = Some(Instant::now() + self.retry.next_wait());
+            }
         }
         self.watch_again().await;
         self.look_at = Some(Instant::now());

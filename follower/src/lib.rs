@@ -32,6 +32,7 @@ pub mod store;
 mod undo;
 pub mod view;
 pub mod volumes;
+mod way;
 pub mod write;
 
 pub use config::FILE as CONFIG_FILE;

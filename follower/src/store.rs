@@ -39,6 +39,8 @@ pub struct Store {
     touched: Touched,
     /// The new bytes of files that go into volumes, from the journal: a crash may have come before they were written.
     poured: Contents,
+    /// Whether something staged may lie around.
+    littered: bool,
 }
 
 /// Why the disk work was not done.
@@ -87,6 +89,7 @@ impl Store {
             leave: Leave::default(),
             touched: Touched::default(),
             poured: Contents::new(),
+            littered: false,
         };
         let Some(last) = found.last() else {
             let applied = store.state.load()?;
@@ -200,11 +203,16 @@ impl Store {
     /// Stages, commits and swaps. Once this has begun to swap, the record will be finished in any case.
     pub fn write(&mut self, record: &Record, contents: &Contents) -> Result<(), WriteError> {
         let before = |error: StoreError| WriteError::Before(error);
-        let Self { data, journal, journaled, touched, .. } = self;
+        let Self { data, journal, journaled, touched, littered, .. } = self;
         let data = match data {
             Some(data) => data,
             None => data.insert(DataFolder::open(&self.data_folder, true).map_err(|error| before(error.into()))?),
         };
+        if *littered {
+            data.sweep().map_err(|error| before(error.into()))?;
+        }
+        // Until it has gone well.
+        *littered = true;
         let staged = stage(data, &record.steps, contents).map_err(|error| before(error.into()))?;
         if let Err(error) = journal.commit(record, contents) {
             staged.undo();
@@ -212,17 +220,20 @@ impl Store {
         }
         journaled.extend(record.writes().map(|write| write.sha256));
         touched.and(staged.swap(contents).map_err(WriteError::Halfway)?);
+        *littered = false;
         // For the log of the next start only: whatever it says, what is unproven is done again.
         let _ = journal.note(Progress::Acting);
         Ok(())
     }
 
     /// Whether an undo could go back to what `before` has as running, if
-    /// something were committed now: it is kept, or the journal has what is missing.
-    pub fn can_go_back(&self, before: &Applied) -> bool {
-        let Some(good) = before.running.as_ref().map(|running| running.digest) else { return true };
+    /// something were committed now. Either that is kept; or it is `good`, in
+    /// memory, and the next start finds in the journal what is not kept of it.
+    pub fn can_go_back(&self, before: &Applied, good: Option<&Bundle>) -> bool {
+        let Some(running) = before.running.as_ref().map(|running| running.digest) else { return true };
         let has = |known: &Known| self.previous.has(known.sha256) || self.journaled.contains(&known.sha256);
-        self.previous.digest() == Some(good) || (before.digest == good && before.files.values().all(has))
+        let remembered = before.digest == running && good.is_some_and(|good| good.digest == running);
+        self.previous.digest() == Some(running) || (remembered && before.files.values().all(has))
     }
 
     /// The last good bundle, as it is kept for `machine`, if it is the one with this digest.
@@ -238,9 +249,11 @@ impl Store {
         &self.poured
     }
 
-    /// Gives back the room that files have which were replaced since the last checkpoint.
-    pub fn release(&mut self) {
+    /// Makes room for an undo: lets go of files that were replaced since the
+    /// last checkpoint, and removes what a swap that broke off left staged.
+    pub fn make_room(&mut self) -> Result<(), StoreError> {
         self.touched.release();
+        self.sweep()
     }
 
     /// Notes how acting on the last written record ended.

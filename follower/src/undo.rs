@@ -134,7 +134,7 @@ impl Applier {
             Some(docker) => Some(docker.engine.containers().await?),
             None => None,
         };
-        self.on_disk(crate::store::Store::release).await?;
+        self.on_disk(crate::store::Store::make_room).await??;
         let acted: BTreeSet<String> = self.acted_on();
         let wanted = Wanted { only: Some(acted), ..Wanted::retry() };
         let mut plan = self.plan(&good, running.revision, &wanted, containers.as_deref()).await?;

@@ -7,6 +7,7 @@ use crate::snapshot::{STAGED, Snapshot};
 use crate::stamps::Stamps;
 use crate::step::Step;
 use crate::steps::{How, Steps, Write};
+use crate::way;
 use lockstep_shared::{SafePath, Sha256};
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Gid, Mode as Permissions, OFlags, Uid};
 use rustix::io::Errno;
@@ -34,7 +35,11 @@ pub struct Staged<'a> {
 
 #[derive(Debug)]
 enum Ready {
-    Staged(String),
+    /// Under this name, in this folder: the one of its place, unless that is still a file.
+    Staged {
+        folder: String,
+        name: String,
+    },
     InPlace(File),
 }
 
@@ -76,8 +81,10 @@ pub fn stage<'a>(data: &'a DataFolder, steps: &'a Steps, contents: &Contents) ->
 impl Staged<'_> {
     /// Takes everything back.
     pub fn undo(self) {
-        for (write, ready) in self.steps.write.iter().zip(&self.ready) {
-            if let (Ready::Staged(name), Some(folder)) = (ready, self.folders.get(parent(&write.path))) {
+        for ready in &self.ready {
+            if let Ready::Staged { folder, name } = ready
+                && let Some(folder) = self.folders.get(folder)
+            {
                 let _ = rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty());
             }
         }
@@ -91,23 +98,26 @@ impl Staged<'_> {
 
     /// Puts everything in its place. Only to be called after the commit: from
     /// here on the journal, not this value, is what a failure is mended from.
-    pub fn swap(self, contents: &Contents) -> Result<Touched, DiskError> {
+    pub fn swap(mut self, contents: &Contents) -> Result<Touched, DiskError> {
         let mut touched = Touched::default();
-        touched
-            .folders
-            .extend(self.made.iter().map(|made| made.rsplit_once('/').map_or("", |(above, _)| above).to_owned()));
-        touched.folders.extend(self.made.iter().cloned());
-        for (write, ready) in self.steps.write.iter().zip(&self.ready) {
+        let (first, last): (Vec<_>, Vec<_>) =
+            self.steps.remove.iter().partition(|path| way::makes_way(self.steps, path));
+        self.remove(&first, &mut touched)?;
+        for (write, ready) in self.steps.write.iter().zip(std::mem::take(&mut self.ready)) {
             let path = write.path.as_str();
             Step::Swap.begins();
-            match ready {
-                Ready::Staged(name) => {
-                    let folder = &self.folders[parent(&write.path)];
-                    if write.how == How::OverFolder {
-                        remove_empty(self.data, folder, &write.path)?;
+            match &ready {
+                Ready::Staged { folder, name } => {
+                    if way::replaces_folder(self.steps, &write.path) && self.data.folder(path).is_ok() {
+                        way::clear(self.data, path)?;
                     }
-                    touched.hold(folder, write.path.file_name());
-                    rustix::fs::renameat(folder, name.as_str(), folder, write.path.file_name())
+                    self.open(parent(&write.path))?;
+                    let (from, to) = (&self.folders[folder], &self.folders[parent(&write.path)]);
+                    if write.how == How::OverFolder {
+                        remove_empty(self.data, to, &write.path)?;
+                    }
+                    touched.hold(to, write.path.file_name());
+                    rustix::fs::renameat(from, name.as_str(), to, write.path.file_name())
                         .map_err(|errno| self.data.failed("renaming the new file to", path, errno))?;
                     touched.folders.insert(parent(&write.path).to_owned());
                 }
@@ -125,13 +135,30 @@ impl Staged<'_> {
             }
             touched.files.insert(write.path.clone());
         }
-        for path in &self.steps.remove {
+        self.remove(&last, &mut touched)?;
+        let above = |made: &String| made.rsplit_once('/').map_or("", |(above, _)| above).to_owned();
+        touched.folders.extend(self.made.iter().map(above));
+        touched.folders.extend(self.made);
+        Ok(touched)
+    }
+
+    fn remove(&self, paths: &[&SafePath], touched: &mut Touched) -> Result<(), DiskError> {
+        for path in paths {
             Step::Swap.begins();
             if remove(self.data, path)? {
                 touched.folders.insert(parent(path).to_owned());
             }
         }
-        Ok(touched)
+        Ok(())
+    }
+
+    /// Has a folder open, and made where it is missing.
+    fn open(&mut self, path: &str) -> Result<(), DiskError> {
+        if !self.folders.contains_key(path) {
+            let folder = self.make_folder(path)?;
+            self.folders.insert(path.to_owned(), folder);
+        }
+        Ok(())
     }
 
     fn prepare(&mut self, write: &Write, content: &[u8]) -> Result<Ready, DiskError> {
@@ -151,13 +178,16 @@ impl Staged<'_> {
                 Err(errno) => return Err(data.failed("opening", path, errno)),
             }
         }
-        let folder_path = parent(&write.path);
-        if !self.folders.contains_key(folder_path) {
-            let folder = self.make_folder(folder_path)?;
-            self.folders.insert(folder_path.to_owned(), folder);
+        if way::replaces_folder(self.steps, &write.path) {
+            way::only_ours(data, path, self.steps)?;
         }
+        let (folder_path, name) = match way::file_at(self.steps, parent(&write.path)) {
+            // The folder can't be made before that file is gone.
+            Some(file) => (parent(file), staged_by_hash(path)),
+            None => (parent(&write.path), staged_name(write.path.file_name())),
+        };
+        self.open(folder_path)?;
         let folder = &self.folders[folder_path];
-        let name = staged_name(write.path.file_name());
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let create = || rustix::fs::openat(folder, name.as_str(), flags, Permissions::from_raw_mode(0o600));
         let created = match create() {
@@ -178,7 +208,7 @@ impl Staged<'_> {
             let _ = rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty());
             return Err(error);
         }
-        Ok(Ready::Staged(name))
+        Ok(Ready::Staged { folder: folder_path.to_owned(), name })
     }
 
     /// Opens a folder, making what is missing of it.
@@ -298,8 +328,11 @@ fn staged_name(name: &str) -> String {
     if name.len() <= ROOM {
         return format!(".{name}{STAGED}");
     }
-    let hash = Sha256::of(name.as_bytes()).to_string();
-    format!(".{hash}{STAGED}")
+    staged_by_hash(name)
+}
+
+fn staged_by_hash(name: &str) -> String {
+    format!(".{}{STAGED}", Sha256::of(name.as_bytes()))
 }
 
 #[cfg(test)]

@@ -56,7 +56,10 @@ fn proven(machine: &str, status: &Status, now: i64) -> Option<Proven> {
     let failed = match status.state {
         State::New | State::Applying => return None,
         State::Applied => None,
-        State::Failed => Some(status.apply.as_ref().map_or(0, |apply| apply.revision)),
+        State::Failed => {
+            let failed = status.failed.as_ref().map(|failed| failed.revision);
+            failed.or(status.apply.as_ref().map(|apply| apply.revision)).or(Some(0))
+        }
     };
     let running = status.running.as_ref();
     // When it was proven is the follower's to say, but never later than it said so.

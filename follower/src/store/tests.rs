@@ -1,6 +1,6 @@
 use super::*;
 use crate::action::{Action, Verb};
-use lockstep_shared::api::Change;
+use lockstep_shared::api::{Change, FailedBundle, Undo};
 use lockstep_shared::{File, Name};
 
 struct Machine {
@@ -118,4 +118,98 @@ fn a_failure_while_staging_changes_nothing() {
     assert_eq!(machine.read("a"), None);
     drop(store);
     assert_eq!(machine.start().1, None);
+}
+
+/// Writes a bundle as an apply of its own, and has it proven.
+fn prove(store: &mut Store, bundle: &Bundle, revision: u64, before: Option<&Applied>) -> Applied {
+    let mut applied = commit(store, bundle, revision, before);
+    applied.settle(Vec::new(), 2);
+    store.settle(&applied, true).unwrap();
+    applied
+}
+
+/// The same, but nothing is proven yet. Only what changes is written.
+fn commit(store: &mut Store, bundle: &Bundle, revision: u64, before: Option<&Applied>) -> Applied {
+    let (mut record, contents) = record(bundle, revision, before);
+    let known = |write: &Write| before.and_then(|before| before.files.get(&write.path)).map(|known| known.sha256);
+    record.steps.write.retain(|write| known(write) != Some(write.sha256));
+    record.applied.apply = format!("apply {revision}");
+    store.write(&record, &contents).unwrap();
+    record.applied
+}
+
+#[test]
+fn what_was_good_survives_a_row_of_applies_and_a_crash() {
+    let machine = Machine::new();
+    let one = bundle(&[("a/same", "same"), ("a/x", "1")]);
+    let two = bundle(&[("a/same", "same"), ("a/x", "2")]);
+    let three = bundle(&[("a/same", "same"), ("a/x", "3")]);
+    {
+        let (mut store, _) = machine.start();
+        let first = prove(&mut store, &one, 1, None);
+        assert!(store.can_go_back(&first, Some(&one)), "the journal has it all");
+        let second = prove(&mut store, &two, 2, Some(&first));
+        assert!(store.can_go_back(&second, Some(&two)), "the journal still has what the second left as it was");
+        assert!(!store.can_go_back(&second, None), "nobody puts it together from the journal before the next start");
+        commit(&mut store, &three, 3, Some(&second));
+    }
+    let (store, applied) = machine.start();
+    let applied = applied.unwrap();
+    assert_eq!((applied.revision, applied.running.as_ref().map(|running| running.revision)), (3, Some(2)));
+    let good = store.good(&two.machine, two.digest).unwrap();
+    assert_eq!(good, Some(two));
+    assert_eq!(store.good(&one.machine, one.digest).unwrap(), None, "only the last");
+}
+
+#[test]
+fn what_an_undo_needs_is_kept_before_the_next_commit() {
+    let machine = Machine::new();
+    let one = bundle(&[("a/x", "1"), ("a/y", "1")]);
+    let applied = {
+        let (mut store, _) = machine.start();
+        let applied = prove(&mut store, &one, 1, None);
+        store.checkpoint(&applied, None).unwrap();
+        assert_eq!(store.good(&one.machine, one.digest).unwrap().as_ref(), Some(&one), "kept from the disk");
+        applied
+    };
+    std::fs::remove_dir_all(machine.folder.path().join("state/previous")).unwrap();
+    let (mut store, _) = machine.start();
+    assert!(!store.can_go_back(&applied, None));
+    store.checkpoint(&applied, None).unwrap();
+    assert!(store.can_go_back(&applied, None));
+    drop(store);
+    // A file that somebody changed meanwhile is nothing to go back to.
+    std::fs::remove_dir_all(machine.folder.path().join("state/previous")).unwrap();
+    machine.put("a/x", "by hand");
+    let (mut store, _) = machine.start();
+    store.checkpoint(&applied, None).unwrap();
+    assert!(!store.can_go_back(&applied, None));
+    store.checkpoint(&applied, Some(&one)).unwrap();
+    assert_eq!(store.good(&one.machine, one.digest).unwrap(), Some(one), "memory knows it still");
+}
+
+#[test]
+fn a_failure_that_was_noted_is_known_after_a_crash() {
+    let machine = Machine::new();
+    let (one, two) = (bundle(&[("a", "1")]), bundle(&[("a", "2")]));
+    {
+        let (mut store, _) = machine.start();
+        let first = prove(&mut store, &one, 1, None);
+        let mut second = commit(&mut store, &two, 2, Some(&first));
+        let failed = FailedBundle {
+            revision: 2,
+            digest: two.digest,
+            since: 3,
+            why: "it died".to_owned(),
+            undo: Undo::Pending,
+            advice: None,
+        };
+        second.fail(failed, vec![Owed { action: restart("web"), deferred: false }]);
+        store.note(&second).unwrap();
+    }
+    let (store, applied) = machine.start();
+    let applied = applied.unwrap();
+    assert!(applied.undoes() && applied.failed.as_ref().is_some_and(|failed| failed.why == "it died"));
+    assert_eq!(applied.owed.len(), 1, "what was acted on, not all that was planned");
+    assert_eq!(store.good(&one.machine, one.digest).unwrap(), Some(one));
 }

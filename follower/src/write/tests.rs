@@ -174,3 +174,47 @@ fn a_full_disk_changes_nothing() {
     assert!(std::process::Command::new("umount").arg(folder.path()).status().unwrap().success());
     outcome.unwrap();
 }
+
+/// A machine where `before` was written, whose next bundle has only `after`.
+fn exchange(before: &str, after: &str) -> (Case, Steps) {
+    let case = Case::new(&[(after, "new")]);
+    case.put(before, "old");
+    let steps = Steps { remove: vec![SafePath::new(before).unwrap()], ..case.steps() };
+    (case, steps)
+}
+
+#[test]
+fn a_file_becomes_a_folder_and_a_folder_a_file() {
+    for (before, after) in [("a/b", "a/b/c/d"), ("a/b/c/d", "a/b"), ("a", "a/b"), ("a/b", "a")] {
+        let (case, steps) = exchange(before, after);
+        let staged = stage(&case.data, &steps, &case.content()).unwrap();
+        assert_eq!(case.read(before), "old", "nothing is gone before the commit");
+        staged.swap(&case.content()).unwrap();
+        assert_eq!(case.read(after), "new");
+        assert!(!tree(case.folder.path()).iter().any(|path| path.contains("lockstep-new")), "{before} to {after}");
+        // Doing it once more, as the next start does after a crash at its very end, changes nothing.
+        redo(&case.data, &steps, &case.content()).unwrap();
+        assert_eq!(case.read(after), "new");
+    }
+}
+
+#[test]
+fn a_crash_between_going_and_coming_is_finished() {
+    for (before, after) in [("a/b", "a/b/c/d"), ("a/b/c/d", "a/b")] {
+        let (case, steps) = exchange(before, after);
+        // It is gone, and its folder may still be there.
+        std::fs::remove_file(case.folder.path().join(before)).unwrap();
+        redo(&case.data, &steps, &case.content()).unwrap();
+        assert_eq!(case.read(after), "new", "{before} to {after}");
+    }
+}
+
+#[test]
+fn a_folder_with_anything_of_somebody_elses_is_no_file() {
+    let (case, steps) = exchange("a/b/c", "a/b");
+    case.put("a/b/theirs", "theirs");
+    let before = tree(case.folder.path());
+    let said = stage(&case.data, &steps, &case.content()).unwrap_err().to_string();
+    assert!(said.contains("a/b/theirs") && said.contains("did not write"), "{said}");
+    assert_eq!(tree(case.folder.path()), before);
+}

@@ -100,7 +100,7 @@ fn what(path: &SafePath, known: &Known, entry: &Entry) -> String {
 fn blocked(path: &SafePath, obstacle: &Obstacle) -> String {
     match obstacle {
         Obstacle::Symlink(at) if at == path.as_str() => "replaced by a symlink".to_owned(),
-        Obstacle::NotAFile(_) => "replaced by a folder".to_owned(),
+        Obstacle::NotAFile(_) | Obstacle::NotOurs(..) => "replaced by a folder".to_owned(),
         Obstacle::Special(at) if at == path.as_str() => "replaced by a device, pipe or socket".to_owned(),
         Obstacle::Symlink(at) => format!("its folder {at} was replaced by a symlink"),
         Obstacle::NotAFolder(at) | Obstacle::Special(at) | Obstacle::Reserved(at) => {

@@ -78,6 +78,13 @@ fn managed(inputs: Inputs<'_>, file: &File) -> Result<Option<Write>, Obstacle> {
         Entry::EmptyFolder if is_mounted(inputs, file) => {
             Ok(Some(Write { how: How::OverFolder, ..Write::of(file, Change::Added) }))
         }
+        // What was written before and goes now makes way; what else is in the folder is seen when it is staged.
+        Entry::Folder if goes(inputs, |path| is_below(path, file.path.as_str())) => {
+            Ok(Some(Write::of(file, Change::Added)))
+        }
+        Entry::Blocked(Obstacle::NotAFolder(at)) if goes(inputs, |path| path == at) => {
+            Ok(Some(Write::of(file, Change::Added)))
+        }
         Entry::Folder | Entry::EmptyFolder => Err(Obstacle::NotAFile(file.path.to_string())),
         Entry::Blocked(obstacle) => Err(obstacle.clone()),
     }
@@ -88,6 +95,20 @@ fn managed(inputs: Inputs<'_>, file: &File) -> Result<Option<Write>, Obstacle> {
 fn is_mounted(inputs: Inputs<'_>, file: &File) -> bool {
     let host = inputs.data_folder.join(file.path.as_str());
     inputs.containers.into_iter().flatten().any(|container| container.mounts_file(&host))
+}
+
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Whether a file of such a path was written before, still is one, and is not in the bundle any more.
+fn goes(inputs: Inputs<'_>, such: impl Fn(&str) -> bool) -> bool {
+    let mut known = inputs.applied.into_iter().flat_map(|applied| applied.files.keys());
+    known.any(|path| {
+        such(path.as_str())
+            && inputs.bundle.file(path.as_str()).is_none()
+            && matches!(inputs.disk.entry(path.as_str()), Entry::File { .. })
+    })
 }
 
 /// A running service's own folder: it is made where it is missing, and nothing else.

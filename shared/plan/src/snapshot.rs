@@ -46,6 +46,11 @@ pub enum Obstacle {
         "{0:?} is a folder where a file is needed (Docker makes such a folder when a mounted file was missing): move it away, or rmdir it if it is empty"
     )]
     NotAFile(String),
+    /// A folder where a file is needed, with something in it that lockstep didn't write.
+    #[error(
+        "{0:?} is to become a file, but it is a folder and has {1:?} in it, which lockstep did not write: move that away"
+    )]
+    NotOurs(String, String),
     /// A device, pipe or socket.
     #[error("{0:?} is neither a file nor a folder: move it away")]
     Special(String),
