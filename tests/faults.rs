@@ -5,6 +5,7 @@
 mod machine;
 
 use machine::Machine;
+pub(crate) use machine::local_status;
 
 /// One row: what strikes where, and what is then seen.
 #[derive(Debug, Clone)]

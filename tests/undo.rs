@@ -343,3 +343,30 @@ fn health_that_a_signal_turns_bad_is_waited_for_and_undone() {
     assert!(failed.why.contains("unhealthy"), "{}", failed.why);
     assert_eq!((failed.undo, told.running.map(|running| running.revision)), (Undo::Done, Some(2)));
 }
+
+#[test]
+fn what_somebody_brings_up_by_hand_is_seen() {
+    let project = Project::new("undo-hand");
+    let mut platform = platform();
+    let leader = platform.start_leader();
+    let docker = serde_json::json!({"project": project.name, "settleSeconds": 0.1});
+    platform.write_follower_config("core-1", &leader, &docker);
+    let follower = platform.start_follower("core-1");
+    platform.publish();
+    let script = PICKY.replace("exit 7", "echo spoilt > /count/spoilt; exit 7");
+    let script = format!("if [ -e /count/spoilt ]; then exit 9; fi; {script}");
+    let alpha = picky(&platform, &project, "alpha", &script, &[]);
+    platform.platform_yml("settings: {A: bad}\n");
+    assert_eq!(poison(&platform).failed.unwrap().undo, Undo::Failed);
+    fs::remove_file(platform.home.path().join("count/spoilt")).unwrap();
+    Engine::docker(&["start", &alpha]);
+    Engine::exec(&alpha, &["sleep", "2"]);
+    // A leader that stops lets go of the held request, and the follower looks.
+    platform.stop_leader();
+    let start = std::time::Instant::now();
+    let seen = || crate::faults::local_status(&follower).unwrap();
+    while seen().failed.is_none_or(|failed| failed.undo != Undo::Done) {
+        assert!(start.elapsed() < crate::harness::PATIENCE, "{}", follower.log());
+    }
+    assert_eq!(seen().running.map(|running| running.revision), Some(1));
+}

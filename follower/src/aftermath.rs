@@ -5,14 +5,16 @@
 use crate::act::{Acted, Blame};
 use crate::action::{Action, Verb};
 use crate::applied::Owed;
-use crate::apply::{Applier, Failing, Lap, again};
+use crate::apply::{Applier, Failing, Lap, again, new_apply};
 use crate::container::Container;
 use crate::docker::{Details, Engine};
 use crate::ended::Ended;
-use crate::prove::last_words;
+use crate::prove::{Expected, Upright, last_words, prove};
+use futures_util::stream::Empty;
 use lockstep_edge::clock;
 use lockstep_shared::Bundle;
-use lockstep_shared::api::{Apply, Running};
+use lockstep_shared::api::{Apply, Running, Undo};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -85,6 +87,54 @@ impl Applier {
         Some(Ended::Failed(error))
     }
 }
+
+impl Applier {
+    /// Where nothing more is tried: whether a person, or the engine's own
+    /// restarts, brought up what didn't come up before. Nothing is acted on.
+    pub async fn came_up_meanwhile(&mut self) -> Option<Ended> {
+        let applied = self.applied.as_ref().filter(|applied| applied.is_stopped())?;
+        let (revision, digest) = (applied.revision, applied.digest);
+        let (waiting, due): (Vec<Owed>, Vec<Owed>) = applied.owed.iter().cloned().partition(|owed| owed.deferred);
+        if due.is_empty() {
+            return None;
+        }
+        let docker = self.docker.as_ref()?;
+        let containers = docker.engine.containers().await.ok()?;
+        let data_folder = self.data_folder();
+        let services: BTreeSet<String> = due.iter().map(|owed| owed.action.service.clone()).collect();
+        for owed in &due {
+            let own: Vec<&Container> =
+                containers.iter().filter(|container| concerns(&owed.action, container)).collect();
+            if own.is_empty() {
+                return None;
+            }
+            let expected = owed.action.files.iter().map(|path| {
+                let known = applied.files.get(path);
+                let volume = known.and_then(|known| known.volume.as_ref());
+                Expected { path, sha256: known.map(|known| known.sha256), volume }
+            });
+            let expected: Vec<_> = expected.collect();
+            for container in own {
+                let stands = Upright::Stands(docker.settle);
+                prove(&docker.engine, container, &stands, NO_CHANGES, &data_folder, &expected).await.ok()?;
+            }
+        }
+        tracing::info!(revision, ?services, "what did not come up before has come up meanwhile");
+        if let Some(applied) = &mut self.applied {
+            // What failed and was undone is still what the leader offers.
+            applied.failed = applied.failed.take().filter(|failed| failed.digest != digest);
+            if let Some(failed) = &mut applied.failed {
+                (failed.undo, failed.advice) = (Undo::Done, None);
+            }
+        }
+        self.settle(waiting, true).await.ok()?;
+        let notes = vec!["it came up without the follower's doing".to_owned()];
+        self.ended(Apply { revision, digest: Some(digest), notes, ..new_apply(crate::queue::new_id()) });
+        Some(Ended::Proven { services, revision })
+    }
+}
+
+const NO_CHANGES: Option<Empty<()>> = None;
 
 fn concerns(action: &Action, container: &Container) -> bool {
     action.service == container.service

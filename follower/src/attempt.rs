@@ -153,11 +153,18 @@ impl Applier {
             }
             Some(offered) if insists => Ok(Some(offered)),
             _ if self.applied.as_ref().is_some_and(Applied::undoes) => Err(self.go_back(apply, lap).await),
-            _ if !self.is_stopped() && self.has_drifted().await? => match self.last_good().await? {
-                Some(good) => Ok(Some(good)),
-                None => Err(ApplyError::GivenUp(failed)),
-            },
-            _ => Err(ApplyError::GivenUp(failed)),
+            _ => {
+                if !self.is_stopped()
+                    && self.has_drifted().await?
+                    && let Some(good) = self.last_good().await?
+                {
+                    return Ok(Some(good));
+                }
+                // Who asked is answered with what came of it before.
+                (apply.revision, apply.digest) = (failed.revision, Some(failed.digest));
+                let running = self.running().filter(|running| running.digest != failed.digest);
+                Err(ApplyError::GivenUp { failed, running: running.map(|running| running.revision) })
+            }
         }
     }
 

@@ -136,8 +136,12 @@ impl Board {
         (if failed { &self.failed } else { &self.succeeded }).fetch_add(1, Ordering::Relaxed);
         self.status.send_modify(|status| {
             status.state = if failed || bundle.is_some() { State::Failed } else { State::Applied };
+            let changed = !apply.files.is_empty() || !apply.actions.is_empty();
+            // That it isn't tried again must not hide what came of it.
+            let told = status.last_change.as_ref().and_then(|last| last.error.as_ref().map(|_| last.revision));
+            let again = bundle.as_ref().is_some_and(|bundle| told == Some(bundle.revision));
             status.failed = bundle;
-            if failed || !apply.files.is_empty() || !apply.actions.is_empty() {
+            if changed || (failed && !again) {
                 status.last_change = Some(apply.clone());
             }
             status.apply = Some(apply);
@@ -176,5 +180,42 @@ impl Board {
     /// Applies since the start: those that succeeded, and those that failed.
     pub fn applies(&self) -> (u64, u64) {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::new_apply;
+    use lockstep_shared::Sha256;
+    use lockstep_shared::api::{FileChange, Undo};
+
+    #[test]
+    fn that_it_is_not_tried_again_hides_nothing_of_the_failure() {
+        let board = Board::new(None, false, None, true, Path::new("/data"));
+        let failed = FailedBundle {
+            revision: 2,
+            digest: Sha256::of(b"2"),
+            since: 1,
+            why: "it died".to_owned(),
+            undo: Undo::Done,
+            advice: None,
+        };
+        let error = Some("FAILED(2)".to_owned());
+        let files = vec![FileChange {
+            path: lockstep_shared::SafePath::new("a").unwrap(),
+            change: lockstep_shared::api::Change::Changed,
+        }];
+        let first = Apply { revision: 2, files, error: error.clone(), ..new_apply("first".to_owned()) };
+        board.ended(first, None, Some(failed.clone()));
+        board.ended(Apply { revision: 2, error, ..new_apply("asked".to_owned()) }, None, Some(failed.clone()));
+        let status = board.status();
+        let ids = [status.apply, status.last_change].map(|apply| apply.unwrap().id);
+        assert_eq!(
+            (ids, status.failed, status.state),
+            (["asked".to_owned(), "first".to_owned()], Some(failed), State::Failed)
+        );
+        board.ended(new_apply("well".to_owned()), None, None);
+        assert_eq!((board.status().failed, board.status().state), (None, State::Applied));
     }
 }

@@ -98,12 +98,22 @@ pub enum ApplyError {
     },
     /// The leader still offers what failed here before.
     #[error(
-        "FAILED({}): {}. It is not tried again by itself: publish a correction, or lockstep notify tries it once more", .0.revision, .0.why
+        "FAILED({}){}: {}. It is not tried again by itself: publish a correction, or lockstep notify tries it once more",
+        .failed.revision, runs(*.running), .failed.why
     )]
-    GivenUp(FailedBundle),
+    GivenUp {
+        /// What failed.
+        failed: FailedBundle,
+        /// The revision that runs instead.
+        running: Option<u64>,
+    },
     /// The thread for disk work is gone.
     #[error("the disk work was broken off: {0}")]
     Broken(#[from] tokio::task::JoinError),
+}
+
+fn runs(revision: Option<u64>) -> String {
+    revision.map(|revision| format!(", RUNNING({revision})")).unwrap_or_default()
 }
 
 impl ApplyError {
@@ -117,7 +127,7 @@ impl ApplyError {
                 | Self::UndoWaits { .. }
                 | Self::UndoFailed { .. }
                 | Self::NothingToUndo { .. }
-                | Self::GivenUp(_)
+                | Self::GivenUp { .. }
         )
     }
 }

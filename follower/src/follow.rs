@@ -221,6 +221,7 @@ impl Follow {
                 self.told = None;
                 tracing::info!(apply = id, revision, digest, services = services.len(), "applied and proven");
             }
+            Ended::Failed(error @ ApplyError::GivenUp { .. }) => tracing::info!(apply = id, "{error}"),
             Ended::Failed(error) => {
                 self.queue.concede();
                 let text = error.to_string();
@@ -304,6 +305,12 @@ impl Follow {
 
     /// The leader has nothing new. If it took back what failed, say that all is well again.
     async fn looked(&mut self) {
+        if self.applier.is_stopped()
+            && let Some(ended) = self.applier.came_up_meanwhile().await
+        {
+            self.ended("aftermath", &ended);
+            return;
+        }
         let failed_before = self.board.status().state == State::Failed;
         let settled = !self.applier.is_unfinished() && self.applier.gave_up().is_none();
         if self.seen.is_none() && failed_before && settled {

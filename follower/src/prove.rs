@@ -6,6 +6,7 @@ use crate::docker::{Details, Engine, EngineError};
 use crate::step::Step;
 use crate::view::View;
 use futures_util::{Stream, StreamExt as _, stream};
+use lockstep_edge::clock;
 use lockstep_shared::{SafePath, Sha256, VolumePath};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -29,6 +30,8 @@ pub enum Upright {
     /// The same run goes on, as it was before (the engine's words), and was
     /// told something at this time, Unix seconds.
     GoesOn(Box<Details>, i64),
+    /// Somebody else may have brought it up: it has to have run for so long, or to be healthy.
+    Stands(Duration),
     /// It was started anew and has to come up.
     ComesUp {
         /// How long it must stay up if nothing else shows that it works.
@@ -131,6 +134,15 @@ pub async fn prove(
         Upright::GoesOn(before, since) => {
             let (details, up) = goes_on(engine, name, before, *since).await?;
             (details, Some(up))
+        }
+        Upright::Stands(settle) => {
+            let details = engine.details(name).await?;
+            let settled = clock::now() - details.started > i64::try_from(settle.as_secs()).unwrap_or(i64::MAX);
+            let good = matches!(details.health.as_str(), "none" | "healthy");
+            if !details.running || details.restarting || !settled || !good {
+                return Err(died(engine, name, &details).await);
+            }
+            (details, Some("it came up meanwhile".to_owned()))
         }
         Upright::ComesUp { settle, may_end } => {
             let (details, up) = comes_up(engine, name, *settle, *may_end, changes).await?;

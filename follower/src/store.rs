@@ -322,10 +322,13 @@ impl Store {
             Some(_) => None,
             None => DataFolder::open(&self.data_folder, true).ok(),
         };
+        let poured = &self.poured;
         let data = self.data.as_ref().or(opened.as_ref());
         let find = |path: &SafePath, known: &Known| {
             let remembered = good.and_then(|good| good.file(path.as_str())).map(|file| file.content.clone());
-            remembered.or_else(|| data?.read(path.as_str(), known.sha256))
+            // What stands in a volume is not in the data folder; the journal may have it from before the start.
+            let poured = || poured.get(path).filter(|bytes| Sha256::of(bytes) == known.sha256).cloned();
+            remembered.or_else(poured).or_else(|| data?.read(path.as_str(), known.sha256))
         };
         match self.previous.save(applied, find) {
             // Somebody changed a file since. Once it is written again, there is another checkpoint.

@@ -301,7 +301,7 @@ fn said(status: &Status, what: &str) -> bool {
 }
 
 /// The follower's own word, without any leader; `None` while it isn't up.
-fn local_status(follower: &Process) -> Option<Status> {
+pub(crate) fn local_status(follower: &Process) -> Option<Status> {
     let address = follower.ready();
     let mut stream = TcpStream::connect(address.strip_prefix("http://")?).ok()?;
     stream.write_all(b"GET /status HTTP/1.1\r\nHost: follower\r\nConnection: close\r\n\r\n").ok()?;
