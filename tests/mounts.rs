@@ -1,7 +1,7 @@
 //! Every kind of mount, on the real engine: what is written how, and what the
 //! container then sees.
 
-use crate::harness::{BINARY, Engine, Platform, Project, text};
+use crate::harness::{BINARY, Engine, PATIENCE, Platform, Project, text};
 use lockstep_shared::api::{Apply, Outcome, State, Status, Undo};
 use serde_json::{Value, json};
 use std::fs;
@@ -333,4 +333,29 @@ fn a_volume_goes_back_with_the_bundle() {
     assert_eq!(in_volume(&project, &["cat", "/v/x.conf"]), "one");
     assert_eq!(in_volume(&project, &["ls", "/v"]), "deep\nx.conf");
     assert_eq!(Engine::docker(&["inspect", "-f", "{{.State.Running}}", &project.container("app")]), "true");
+}
+
+#[test]
+fn a_volume_is_filled_after_a_crash_even_without_the_leader() {
+    let project = Project::new("volcrash");
+    let mut platform = filled();
+    platform.start_leader();
+    let follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    follower.stop();
+    // Committed, and killed before the first action, which is the volume's.
+    let follower = platform.start_follower_with("core-1", &[("FAILPOINTS", "act=return(kill)")]);
+    platform.platform_yml("settings: {A: two}\n");
+    platform.good(&["publish", "--yes"]);
+    follower.ended();
+    let app = project.container("app");
+    let before = Engine::started(&app);
+    assert_eq!(in_volume(&project, &["cat", "/v/x.conf"]), "one");
+    platform.stop_leader();
+    let _follower = platform.start_follower("core-1");
+    let start = std::time::Instant::now();
+    while Engine::started(&app) == before {
+        assert!(start.elapsed() < PATIENCE, "what was committed was never finished");
+    }
+    assert_eq!(in_volume(&project, &["cat", "/v/x.conf", "/v/deep/er/y.conf"]), "two\ntwo");
 }
