@@ -59,7 +59,7 @@ pub enum VolumeError {
     },
     /// It can't be removed.
     #[error(
-        "{place} can't be removed: the volume's folder on this machine is out of reach ({why}), and the image of {container} has no rm; remove it by hand: docker run --rm -v {name}:/v IMAGE rm /v/{path}, with any image that has rm",
+        "{place} can't be removed: the volume's folder on this machine is out of reach ({why}), and no image of the project has an rm; remove it by hand: docker run --rm -v {name}:/v IMAGE rm /v/{path}, with any image that has rm",
         path = .place.path()
     )]
     Stays {
@@ -67,8 +67,6 @@ pub enum VolumeError {
         place: VolumePath,
         /// The volume's name in the engine.
         name: String,
-        /// Whose image it is.
-        container: String,
         /// Why its folder can't be used.
         why: String,
     },
@@ -152,7 +150,7 @@ pub(crate) async fn fill(
             engine.unpack(&made, Path::new(HERE), archive).await?;
         }
         for remove in &fill.remove {
-            self::remove(engine, holder, name, &recipe, remove).await?;
+            self::remove(engine, containers, name, &recipe, remove).await?;
         }
         prove(engine, &made, fill).await
     };
@@ -225,10 +223,10 @@ async fn pack(engine: &Engine, made: &str, fill: &Fill, contents: &Contents) -> 
 }
 
 /// The archive API can't remove: on the volume's own folder where that is
-/// within reach, otherwise by the image's `rm`.
+/// within reach, otherwise by `rm`, in the first of the project's images that has one.
 async fn remove(
     engine: &Engine,
-    holder: &Container,
+    containers: &[Container],
     name: &str,
     recipe: &Recipe,
     remove: &VolumeRemove,
@@ -242,19 +240,25 @@ async fn remove(
         None => "it isn't one of the engine's own on this machine".to_owned(),
     };
     let command = ["rm", "-f", "--", &format!("{HERE}/{path}")].map(str::to_owned).to_vec();
-    let made = engine.make(&Recipe { command, user: Some("0:0".to_owned()), ..recipe.clone() }).await?;
-    let ran = engine.run(&made, REMOVAL).await;
-    engine.discard(&made).await;
-    match ran {
-        Ok(Ran::Ended(0, _)) => Ok(()),
-        Err(error @ (EngineError::Unreachable { .. } | EngineError::Forbidden { .. })) => Err(error.into()),
-        _ => Err(VolumeError::Stays {
-            place: remove.place.clone(),
-            name: name.to_owned(),
-            container: holder.name.clone(),
-            why,
-        }),
+    let mut images = vec![recipe.image.clone()];
+    for container in containers {
+        let image = engine.details(&container.name).await?.image;
+        if !images.contains(&image) {
+            images.push(image);
+        }
     }
+    for image in images {
+        let recipe = Recipe { image, command: command.clone(), user: Some("0:0".to_owned()), ..recipe.clone() };
+        let made = engine.make(&recipe).await?;
+        let ran = engine.run(&made, REMOVAL).await;
+        engine.discard(&made).await;
+        match ran {
+            Ok(Ran::Ended(0, _)) => return Ok(()),
+            Err(error) if error.is_absence() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Err(VolumeError::Stays { place: remove.place.clone(), name: name.to_owned(), why })
 }
 
 fn unlink(folder: &PathBuf, path: &SafePath) -> Result<(), Errno> {
