@@ -77,12 +77,15 @@ impl Project {
 impl Drop for Project {
     fn drop(&mut self) {
         let filter = format!("label=com.docker.compose.project={}", self.name);
-        for (list, remove) in [
-            (&["ps", "-aq"][..], &["rm", "-fv"][..]),
-            (&["network", "ls", "-q"], &["network", "rm"]),
-            (&["volume", "ls", "-q"], &["volume", "rm", "-f"]),
+        // What a follower that the test killed had no time to remove.
+        let throwaway = format!("label=io.lockstep.throwaway={}", self.name);
+        for (list, remove, filter) in [
+            (&["ps", "-aq"][..], &["rm", "-fv"][..], &filter),
+            (&["ps", "-aq"], &["rm", "-fv"], &throwaway),
+            (&["network", "ls", "-q"], &["network", "rm"], &filter),
+            (&["volume", "ls", "-q"], &["volume", "rm", "-f"], &filter),
         ] {
-            let found = Command::new("docker").args(list).args(["--filter", &filter]).output();
+            let found = Command::new("docker").args(list).args(["--filter", filter]).output();
             let ids = found.map(|output| text(&output.stdout)).unwrap_or_default();
             let ids: Vec<&str> = ids.split_whitespace().collect();
             if !ids.is_empty() {
