@@ -58,6 +58,15 @@ pub(crate) fn of(old: &Old, account: &mut Account) -> Result<Vec<Machine>, Impor
             old_key: follower.key.clone(),
         });
     }
+    let as_before = |url: &String| old.followers.iter().any(|follower| follower.url.as_ref() == Some(url));
+    let kept = machines.iter().filter(|machine| machine.url.as_ref().is_some_and(as_before));
+    let kept: Vec<&str> = kept.map(|machine| machine.name.as_str()).collect();
+    if !kept.is_empty() {
+        account.look(format!(
+            "the leader pushes to the same addresses as before: correct followers.NAME.url in config-leader.json where a new follower listens elsewhere: {}",
+            kept.join(", ")
+        ));
+    }
     Ok(machines)
 }
 
@@ -78,12 +87,7 @@ fn url(follower: &OldFollower, only: bool, name: &Name, account: &mut Account) -
             ));
             Some("http://127.0.0.1:6000".to_owned())
         }
-        Some(_) => {
-            account.look(format!(
-                "{name}: the leader pushes to {url}, as before: correct followers.{name}.url in config-leader.json if its new follower listens elsewhere"
-            ));
-            Some(url.to_owned())
-        }
+        Some(_) => Some(url.to_owned()),
     }
 }
 
