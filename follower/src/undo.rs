@@ -145,16 +145,10 @@ impl Applier {
         let id = crate::queue::new_id();
         let committed = self.write(&id, &good, running.revision, &plan, Some(failed.clone())).await?;
         let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
-        let before = apply.actions.len();
         let contents = poured(&plan.actions, &good);
         let acted =
             self.act(&plan.actions, &changed, containers.as_deref().unwrap_or_default(), &contents, apply).await;
-        apply.notes.push(format!(
-            "revision {} was put back: {} files, {} actions",
-            running.revision,
-            changed.len(),
-            apply.actions.len() - before
-        ));
+        apply.notes.push(format!("revision {} was put back (files: {})", running.revision, changed.len()));
         let Some(blame) = acted.blame else {
             return Ok(self.settle(owed(&plan.deferred, true).collect(), committed).await?);
         };

@@ -41,8 +41,7 @@ impl Machine {
         let root = platform.follower_root(NAME);
         fs::create_dir_all(&root).unwrap();
         let mounts = match fault {
-            "power cut" => vec![Mount::image(&platform.home.path().join("disk"), &root)],
-            "full disk" => vec![Mount::image(&platform.home.path().join("disk"), &root)],
+            "power cut" | "full disk" => vec![Mount::image(&platform.home.path().join("disk"), &root)],
             // The journal's file is open for writing, so its disk can't be made read-only: only that of the files.
             "read-only" => vec![Mount::tmpfs(&platform.data(NAME))],
             _ => Vec::new(),
@@ -185,9 +184,12 @@ impl Machine {
         let follower = self.follower.as_ref().unwrap();
         let revision = u64::from(round) + 2;
         let bad = word.starts_with("bad");
-        let over = |status: Status| match bad {
-            true => status.failed.is_some_and(|failed| (failed.revision, failed.undo) == (revision, Undo::Done)),
-            false => is(&status, State::Applied, revision) && status.failed.is_none(),
+        let over = |status: Status| {
+            if bad {
+                status.failed.is_some_and(|failed| (failed.revision, failed.undo) == (revision, Undo::Done))
+            } else {
+                is(&status, State::Applied, revision) && status.failed.is_none()
+            }
         };
         until(
             || local_status(follower).is_some_and(over),
