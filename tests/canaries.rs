@@ -204,10 +204,10 @@ fn changed_by_hand(seen: &Seen, platform: &Platform, follower: &Process) {
         let right = fs::read_to_string(conf.join(name)).unwrap();
         let lines: Vec<&str> = right.lines().rev().collect();
         let cut: Vec<&str> = right.lines().map(|line| line.get(..line.len() * 3 / 4).unwrap_or(line)).collect();
-        for wrong in [lines.join("\n"), format!("# {right}{right}"), cut.join("\n")] {
+        for wrong in [format!("# {right}{right}"), lines.join("\n"), cut.join("\n")] {
             fs::write(conf.join(name), format!("{wrong}\n")).unwrap();
             let shown = |out: &str| out.contains(&format!("drift: app/conf/{name}"));
-            until("it is told", &|| shown(&text(&platform.run(&["status"]).stdout)));
+            until(&format!("{name} is told"), &|| shown(&text(&platform.run(&["status"]).stdout)));
             for arguments in [&["status"][..], &["status", "--json"]] {
                 seen.run(platform, arguments);
             }

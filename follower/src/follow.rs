@@ -130,7 +130,7 @@ impl Follow {
                     Event::Retry => self.try_again().await,
                     Event::Polled(pulled) => pause = Some(self.polled(pulled).await),
                     Event::Checkpoint => self.checkpoint().await,
-                    Event::Stirred => self.look_at = self.look_at.or(Some(Instant::now() + SETTLED)),
+                    Event::Stirred => self.look_within(SETTLED),
                     Event::Look => self.look(false).await,
                     Event::LookAtAll => self.look(true).await,
                     Event::Aftermath => self.aftermath().await,
