@@ -195,6 +195,29 @@ fn drive(seen: &Seen, platform: &Platform) {
     }
 }
 
+/// Somebody edits files with secrets on the machine: shuffles and repeats lines, cuts values, takes a mode away.
+fn changed_by_hand(seen: &Seen, platform: &Platform, follower: &Process) {
+    let conf = platform.data("core-1").join("app/conf");
+    let until = |what: &str, so: &dyn Fn() -> bool| crate::harness::until(what, so, || follower.log());
+    until("it has its files", &|| conf.join("key.pem").is_file() && conf.join("all.conf").is_file());
+    for name in ["all.conf", "all.json", "key.pem"] {
+        let right = fs::read_to_string(conf.join(name)).unwrap();
+        let lines: Vec<&str> = right.lines().rev().collect();
+        let cut: Vec<&str> = right.lines().map(|line| line.get(..line.len() * 3 / 4).unwrap_or(line)).collect();
+        for wrong in [format!("# {right}{right}"), lines.join("\n"), cut.join("\n")] {
+            fs::write(conf.join(name), format!("{wrong}\n")).unwrap();
+            let shown = |out: &str| out.contains(&format!("drift: app/conf/{name}"));
+            until(&format!("{name} is told"), &|| shown(&text(&platform.run(&["status"]).stdout)));
+            for arguments in [&["status"][..], &["status", "--json"]] {
+                seen.run(platform, arguments);
+            }
+            for target in ["/status", "/metrics"] {
+                seen.add(target, call(&follower.ready(), None, "GET", target, None).body);
+            }
+        }
+    }
+}
+
 #[test]
 fn no_secret_is_ever_said_or_stored() {
     let mut platform = platform();
@@ -233,7 +256,7 @@ fn no_secret_is_ever_said_or_stored() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     let follower = platform.follower("core-1");
-    follower.ready();
+    changed_by_hand(&seen, &platform, &follower);
     platform.platform_yml("settings: {V: one}\n");
     drive(&seen, &platform);
     seen.feed(&platform, &["secrets", "set", "GIVEN"], &format!("{GIVEN}\n"));

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
 
+mod alone;
 mod api;
 mod bad_input;
 mod canaries;

@@ -3,11 +3,12 @@
 
 use lockstep_edge::clock;
 use lockstep_shared::SafePath;
-use lockstep_shared::api::{Apply, Container, Drift, FailedBundle, Found, Running, State, Status};
+use lockstep_shared::api::{Alone, Apply, Container, Drift, FailedBundle, Found, Running, State, Status};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The follower's state, as others may see it.
@@ -20,6 +21,7 @@ pub struct Board {
     found: Mutex<BTreeMap<SafePath, Found>>,
     repairs: AtomicU64,
     watches: AtomicBool,
+    away_since: Mutex<Option<Instant>>,
 }
 
 impl Board {
@@ -52,6 +54,7 @@ impl Board {
             found: Mutex::default(),
             repairs: AtomicU64::new(0),
             watches: AtomicBool::new(false),
+            away_since: Mutex::default(),
         }
     }
 
@@ -169,7 +172,47 @@ impl Board {
 
     /// The leader has answered. Nobody is woken for that alone, except the first time.
     pub fn leader_seen(&self) {
+        *self.away_since() = None;
         self.status.send_if_modified(|status| status.leader_seen.replace(clock::now()).is_none());
+    }
+
+    /// The leader doesn't answer, from now on.
+    pub fn leader_away(&self) {
+        self.away_since().get_or_insert_with(Instant::now);
+    }
+
+    fn away_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.away_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long the leader has not answered, by a clock that nobody sets.
+    pub fn away(&self) -> Option<Duration> {
+        self.away_since().map(|since| since.elapsed())
+    }
+
+    /// For how long the leader has not answered and what runs meanwhile, for people.
+    pub fn staleness(&self) -> String {
+        let (status, now) = (self.status.borrow(), clock::now());
+        let seen = match (self.away(), status.leader_seen) {
+            (away, Some(_)) => format!("it last answered {} ago", span(away.unwrap_or_default().as_secs())),
+            (away, None) => {
+                format!("it has not answered since this start, {} ago", span(away.unwrap_or_default().as_secs()))
+            }
+        };
+        // A clock that was set back makes nothing of the future.
+        let age = |since: i64| span(u64::try_from(now - since).unwrap_or(0));
+        match &status.running {
+            Some(running) => {
+                format!("{seen}; revision {}, proven {} ago, goes on", running.revision, age(running.since))
+            }
+            None => format!("{seen}; nothing was proven here yet"),
+        }
+    }
+
+    /// How it is, for whoever asks on the machine.
+    pub fn local(&self) -> Status {
+        let alone = self.away().map(|away| Alone { seconds: away.as_secs(), words: self.staleness() });
+        Status { alone, ..self.status() }
     }
 
     /// Has the status reported once more.
@@ -180,6 +223,16 @@ impl Board {
     /// Applies since the start: those that succeeded, and those that failed.
     pub fn applies(&self) -> (u64, u64) {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
+
+/// A span of time for people.
+fn span(seconds: u64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Follows the leader: long-polls, hears notifications, tries again what
 //! failed, and never stops because the leader is away.
 
+mod contact;
 mod looking;
 
+use self::contact::Contact;
 use self::looking::stirred;
 use crate::apply::{Applier, Order};
 use crate::board::Board;
@@ -63,18 +65,6 @@ pub struct Follow {
     undurable: Option<String>,
 }
 
-/// Whether the leader answers.
-#[derive(Default)]
-struct Contact {
-    backoff: Backoff,
-    away_since: Option<Instant>,
-    was_reached: bool,
-    /// Before the next attempt.
-    pause: Duration,
-    /// When the leader was last asked to hold a request.
-    held_since: Option<Instant>,
-}
-
 enum Event {
     Asked(crate::queue::Request),
     Polled(Result<Pulled, PullError>),
@@ -98,7 +88,7 @@ impl Follow {
             leader,
             queue,
             board,
-            contact: Contact::default(),
+            contact: Contact::new(),
             retry: Backoff::new(),
             // What a crash left undone doesn't wait.
             retry_at: owes.then(Instant::now),
@@ -140,7 +130,7 @@ impl Follow {
                     Event::Retry => self.try_again().await,
                     Event::Polled(pulled) => pause = Some(self.polled(pulled).await),
                     Event::Checkpoint => self.checkpoint().await,
-                    Event::Stirred => self.look_at = self.look_at.or(Some(Instant::now() + SETTLED)),
+                    Event::Stirred => self.look_within(SETTLED),
                     Event::Look => self.look(false).await,
                     Event::LookAtAll => self.look(true).await,
                     Event::Aftermath => self.aftermath().await,
@@ -343,52 +333,6 @@ impl Follow {
         self.watch_again().await;
         self.look_at = Some(Instant::now());
     }
-
-    fn back(&mut self) {
-        self.board.leader_seen();
-        if let Some(since) = self.contact.away_since.take() {
-            tracing::info!(away_seconds = since.elapsed().as_secs(), "the leader answers again");
-            // It may have been started anew, and knows reports only from its own time.
-            self.board.tell_again();
-            if self.applier.is_unfinished() {
-                self.retry_at = Some(Instant::now());
-            }
-        } else if !self.contact.was_reached {
-            tracing::info!("the leader answers");
-        }
-        self.contact.was_reached = true;
-        self.contact.backoff.reset();
-    }
-
-    fn away(&mut self, error: &PullError) {
-        self.contact.pause = error.retry_after().unwrap_or_else(|| self.contact.backoff.next_wait());
-        if self.contact.away_since.is_some() {
-            return;
-        }
-        self.contact.away_since = Some(Instant::now());
-        let runs = match self.applier.applied() {
-            Some(applied) => {
-                let age = lockstep_edge::clock::now().saturating_sub(applied.since);
-                format!("running revision {}, written {} ago, meanwhile", applied.revision, span(age))
-            }
-            None => "nothing was ever applied here".to_owned(),
-        };
-        let seen = match self.board.status().leader_seen {
-            Some(seen) => format!("last reached {} ago", span(lockstep_edge::clock::now().saturating_sub(seen))),
-            None => "not reached since this start".to_owned(),
-        };
-        tracing::warn!(%error, "the leader is away ({seen}): {runs}; it is tried on and on");
-    }
-
-    fn refused(&mut self, error: &PullError) {
-        self.contact.pause = self.contact.backoff.next_wait().max(Duration::from_secs(1));
-        let text = error.to_string();
-        if self.told.as_ref() != Some(&text) {
-            tracing::error!("{text}");
-            self.applier.refused(new_id(), error);
-            self.told = Some(text);
-        }
-    }
 }
 
 /// The apply that a request was promised.
@@ -407,14 +351,4 @@ async fn until(time: Option<Instant>) {
 async fn grace(stop: &mut watch::Receiver<bool>) {
     stopped(stop).await;
     sleep(GRACE).await;
-}
-
-/// A span of time for people.
-fn span(seconds: i64) -> String {
-    match seconds {
-        ..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }

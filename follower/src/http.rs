@@ -56,7 +56,7 @@ impl Desk {
                 }
                 Err(answer) => answer,
             },
-            "/status" => json(StatusCode::OK, &self.board.status()),
+            "/status" => json(StatusCode::OK, &self.board.local()),
             "/metrics" => text("text/plain; version=0.0.4", self.metrics()),
             _ => text("text/plain", "ok\n".to_owned()),
         }
@@ -125,6 +125,12 @@ impl Desk {
             "gauge",
             "Whether changes of files are heard of at once (1), or found once a minute (0).",
             &[("", i64::from(self.board.is_watching()))],
+        );
+        metric(
+            "lockstep_leader_away_seconds",
+            "gauge",
+            "How long the leader has not answered; 0 while it does.",
+            &[("", number(self.board.away().map_or(0, |away| away.as_secs())))],
         );
         metric(
             "lockstep_leader_last_seen_timestamp_seconds",

@@ -75,7 +75,17 @@ pub enum PullError {
 impl PullError {
     /// Whether the leader is simply not there, which must not stop anything.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::Call(CallError::Unreached { .. }) | Self::Busy(_))
+        match self {
+            Self::Call(CallError::Untrusted { status, .. }) => {
+                // Said by a proxy in front of it, which can't sign.
+                matches!(
+                    *status,
+                    StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+                )
+            }
+            Self::Call(CallError::Unreached { .. }) | Self::Busy(_) => true,
+            _ => false,
+        }
     }
 
     /// How long the leader asks to be left alone.

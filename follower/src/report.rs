@@ -5,6 +5,7 @@ use crate::board::Board;
 use crate::docker::Engine;
 use crate::pull::Leader;
 use lockstep_edge::backoff::Backoff;
+use lockstep_edge::random::fraction;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// Reports for as long as it is polled.
 pub async fn run(board: Arc<Board>, leader: Arc<Leader>, engine: Option<Arc<Engine>>) {
     let mut changes = board.subscribe();
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::for_contact();
     let mut told = true;
     refresh(&board, engine.as_deref()).await;
     loop {
@@ -40,7 +41,8 @@ pub async fn run(board: Arc<Board>, leader: Arc<Leader>, engine: Option<Arc<Engi
                     tracing::warn!(%error, "the leader doesn't take this follower's reports");
                 }
                 told = false;
-                sleep(error.retry_after().unwrap_or_else(|| backoff.next_wait())).await;
+                sleep(error.retry_after().map_or_else(|| backoff.next_wait(), |wait| wait + wait.mul_f64(fraction())))
+                    .await;
             }
         }
     }

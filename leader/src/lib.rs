@@ -38,6 +38,7 @@ pub mod yaml;
 
 use config::Config;
 use leader::{Leader, LeaderError};
+use lockstep_edge::listen::listen;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +57,8 @@ pub async fn run(
     let config = Config::load(root, env.iter().cloned())?;
     let leader = Arc::new(Leader::open(config, env, stop.clone())?);
     let wanted = SocketAddr::new(leader.config.http.ip, leader.config.http.port);
-    let listener = TcpListener::bind(wanted).await.map_err(|source| LeaderError::Listen {
+    lockstep_edge::listen::raise_open_files();
+    let listener = listen(wanted).map_err(|source| LeaderError::Listen {
         what: wanted.to_string(),
         next: listen_hint(&source, wanted.port()),
         source,

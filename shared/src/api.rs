@@ -51,9 +51,21 @@ pub struct Status {
     /// is the one that the leader offers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedBundle>,
+    /// While the leader doesn't answer; only on the machine itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Alone>,
     /// Files that are not as they were written, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<Drift>,
+}
+
+/// A follower whose leader doesn't answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Alone {
+    /// For how many seconds.
+    pub seconds: u64,
+    /// The same for people, and what runs meanwhile.
+    pub words: String,
 }
 
 /// A bundle that was applied, failed, and was answered by an undo.

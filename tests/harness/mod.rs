@@ -179,6 +179,13 @@ impl Platform {
         Process::start(command)
     }
 
+    /// The same, by way of another program.
+    pub(crate) fn start_follower_in(&self, name: &str, prefix: &[&str]) -> Process {
+        let mut command = Command::new(prefix[0]);
+        command.args(&prefix[1..]).arg(BINARY).arg("follower").arg("--root").arg(self.follower_root(name));
+        Process::start(command)
+    }
+
     /// A follower of the running leader, without an engine.
     pub(crate) fn follower(&self, name: &str) -> Process {
         self.write_follower_config(name, &self.leader_url(), &Value::Null);
@@ -253,6 +260,16 @@ impl Platform {
     /// A signing client of this follower's, for the leader.
     pub(crate) fn client(&self, name: &str) -> Client {
         Client::new(&self.leader_url(), name, self.key(name), 64 << 20).unwrap()
+    }
+}
+
+/// Waits until something is so; `log` is shown where it never is.
+pub(crate) fn until(what: &str, so: impl Fn() -> bool, log: impl Fn() -> String) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < PATIENCE, "never: {what}\n{}", log());
+        // Only so that it leaves the machine to those who are waited for.
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -7,9 +7,16 @@ use crate::apply::Order;
 use crate::drift::watch::{Watch, WatchError};
 use crate::plan::Wanted;
 use lockstep_edge::{clock, random};
+use std::time::Duration;
 use tokio::time::Instant;
 
 impl Follow {
+    /// Looks after this time, or earlier if that was the intention before.
+    pub(super) fn look_within(&mut self, time: Duration) {
+        let then = Instant::now() + time;
+        self.look_at = Some(self.look_at.map_or(then, |at| at.min(then)));
+    }
+
     /// Looks, tells, and repairs what is due.
     pub(super) async fn look(&mut self, every_byte: bool) {
         self.look_at = None;

@@ -8,6 +8,7 @@ pub mod durable;
 pub mod gate;
 pub mod key;
 pub mod limits;
+pub mod listen;
 mod nonces;
 pub mod random;
 pub mod secrecy;
