@@ -24,7 +24,7 @@ fn main() {
         fs::write(folder.path().join("platform.yml"), text).unwrap();
     };
     platform(0);
-    let request = |number: usize| Request { author: "bench".into(), message: number.to_string(), plan: None };
+    let request = |number: usize| Request { author: "bench".into(), message: number.to_string(), ..Request::default() };
     open().publish(&request(0), None).unwrap();
     time("a plan from nothing, ms", 300, |number| {
         platform(number);

@@ -1,6 +1,7 @@
 //! `config-leader/conf/config-leader.json`: how this leader runs and which
 //! followers it has.
 
+use crate::rollout::strategy::{BadStrategy, Strategy};
 use lockstep_edge::settings::{self, ConfigError};
 use lockstep_edge::{Limits, key};
 use lockstep_shared::{Key, Name};
@@ -30,6 +31,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long a follower may take to answer a push.
     pub notify_time: Duration,
+    /// How revisions go out.
+    pub rollout: Strategy,
     /// The declared followers.
     pub followers: BTreeMap<Name, Follower>,
     root: PathBuf,
@@ -108,6 +111,8 @@ struct Raw {
     #[serde(default)]
     notify: Notify,
     #[serde(default)]
+    rollout: Strategy,
+    #[serde(default)]
     followers: BTreeMap<Name, Follower>,
 }
 
@@ -152,6 +157,7 @@ impl Config {
             state: under(raw.paths.state),
             limits: raw.limits,
             notify_time: Duration::from_secs(raw.notify.timeout_seconds),
+            rollout: raw.rollout,
             followers: raw.followers,
             root: root.to_owned(),
         })
@@ -186,6 +192,22 @@ impl Config {
         self.followers.values().filter_map(|follower| follower.key_file.as_ref().map(|file| self.root.join(file)))
     }
 
+    /// Refuses a way to roll out that makes no sense, or that names what isn't declared.
+    pub fn check_rollout(&self) -> Result<(), ConfigFault> {
+        self.rollout.check("rollout")?;
+        for name in &self.rollout.canary {
+            if !self.followers.contains_key(name) {
+                return Err(ConfigFault::Canary(name.clone()));
+            }
+        }
+        for role in self.rollout.roles.keys() {
+            if self.followers.values().all(|follower| follower.role != *role) {
+                return Err(ConfigFault::RolloutRole(role.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses to take tokens in the clear from other machines.
     pub fn check_admin(&self) -> Result<(), ConfigFault> {
         match &self.admin {
@@ -206,6 +228,15 @@ pub enum ConfigFault {
     /// A key is missing, malformed or readable by others.
     #[error(transparent)]
     Key(#[from] key::KeyError),
+    /// The strategy of rollouts.
+    #[error("{FILE}: {0}")]
+    Rollout(#[from] BadStrategy),
+    /// A canary that is no follower.
+    #[error("{FILE}: rollout.canary: {0} is not declared under followers")]
+    Canary(Name),
+    /// A role that no follower has.
+    #[error("{FILE}: rollout.roles.{0}: no follower has this role")]
+    RolloutRole(Name),
     /// Two followers have one key.
     #[error(
         "{FILE}: followers {0} and {1} have the same key: give each machine its own (openssl rand 32 | basenc --base64url | tr -d =)"

@@ -71,6 +71,7 @@ impl Reports {
                 name: name.clone(),
                 role: served.bundle.role.clone(),
                 wanted: served.bundle.digest,
+                offered: served.number(),
                 url: followers.get(name).and_then(|follower| follower.url.clone()),
                 seen: report.map(|report| report.seen.load(Ordering::Relaxed)),
                 status: report.and_then(|report| report.status.lock().unwrap_or_else(PoisonError::into_inner).clone()),
@@ -78,7 +79,7 @@ impl Reports {
         });
         let mut machines: Vec<Machine> = machines.collect();
         machines.sort_by(|a, b| a.name.cmp(&b.name));
-        Fleet { revision: published.revision.number, sequence, machines }
+        Fleet { revision: published.revision.number, sequence, machines, rollout: None }
     }
 }
 

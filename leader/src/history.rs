@@ -43,6 +43,9 @@ pub struct Entry {
     pub edited: Vec<Edited>,
     /// What it changed against the revision before, in short.
     pub touched: Vec<Touched>,
+    /// How its rollout ended, where it didn't simply reach every machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
 }
 
 /// The history, the latest first.
@@ -397,7 +400,9 @@ impl History {
     }
 
     pub(crate) fn entry(&self, head: Head) -> Entry {
+        let rollout = self.store.rollout(head.number).unwrap_or_default();
         Entry {
+            rollout: rollout.and_then(|rollout| rollout.ending()),
             number: head.number,
             time: clock::rfc3339(head.created),
             author: self.mask(&head.author),

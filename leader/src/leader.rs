@@ -12,10 +12,12 @@ use crate::http::Waits;
 use crate::press::{Press, Publication, Request};
 use crate::published::Published;
 use crate::release::RenderError;
-use crate::rollout::Rollout;
+use crate::rollout::{Conductor, Fresh, Hands, Pushes, Standing};
 use crate::store::StoreError;
 use lockstep_edge::Gate;
 use lockstep_edge::settings::ConfigError;
+use lockstep_shared::Name;
+use lockstep_shared::api::Push;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -29,7 +31,9 @@ pub struct Leader {
     /// What followers said.
     pub reports: Reports,
     /// Tells followers.
-    pub rollout: Rollout,
+    pub pushes: Arc<Pushes>,
+    /// Who is offered what, and who may restart.
+    pub rollout: Conductor,
     /// The last published revision; changes wake long polls.
     pub published: watch::Sender<Arc<Published>>,
     /// True once the leader is going down: long polls end.
@@ -43,7 +47,7 @@ pub struct Leader {
     /// Who may come in from elsewhere.
     pub access: Access,
     /// What was done, and by whom.
-    pub audit: Audit,
+    pub audit: Arc<Audit>,
     pub(crate) press: Mutex<Press>,
     /// Whether followers can reach it; not so for one command on the files.
     listens: bool,
@@ -105,15 +109,15 @@ impl From<RenderError> for LeaderError {
 /// The ways to and from the followers.
 struct Doors {
     gate: Gate,
-    rollout: Rollout,
+    pushes: Pushes,
 }
 
 impl Doors {
     fn of(config: &Config) -> Result<Self, LeaderError> {
         let keys = config.keys()?;
-        let rollout = Rollout::new(config, &keys).map_err(LeaderError::Address)?;
+        let pushes = Pushes::new(config, &keys).map_err(LeaderError::Address)?;
         let gate = Gate::new(keys.into_iter().map(|(name, key)| (name.to_string(), key)), &config.limits);
-        Ok(Self { gate, rollout })
+        Ok(Self { gate, pushes })
     }
 }
 
@@ -121,6 +125,7 @@ impl Leader {
     /// Opens the store, publishes or loads what is served, and is ready to listen.
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
         config.check_admin()?;
+        config.check_rollout()?;
         backup::clear(config.root());
         // Before anything is published.
         let doors = Doors::of(&config)?;
@@ -146,18 +151,32 @@ impl Leader {
         stop: watch::Receiver<bool>,
         listens: bool,
     ) -> Result<Self, LeaderError> {
-        let Doors { gate, rollout } = doors;
+        let Doors { gate, pushes } = doors;
+        let (pushes, published) = (Arc::new(pushes), watch::Sender::new(Arc::new(published)));
+        let audit = Arc::new(Audit::new(press.store().beside()?));
+        let rollout = if listens {
+            let hands = Hands {
+                published: published.clone(),
+                store: press.store().beside()?,
+                pushes: pushes.clone(),
+                audit: audit.clone(),
+            };
+            Conductor::start(hands, &config.rollout)?
+        } else {
+            Conductor::idle(&config.rollout)
+        };
         Ok(Self {
             gate,
             reports: Reports::new(),
+            pushes,
             rollout,
-            published: watch::Sender::new(Arc::new(published)),
+            published,
             stop,
             waits: Waits::default(),
             drifts: Drifts::new(&config.state),
             chronicle: Chronicle::start(&config.state),
             access: Access::new(press.store().beside()?)?,
-            audit: Audit::new(press.store().beside()?),
+            audit,
             press: Mutex::new(press),
             config,
             listens,
@@ -178,18 +197,37 @@ impl Leader {
     /// Publishes what is on disk. Blocks while it renders and writes.
     pub fn publish(&self, request: &Request) -> Result<Publication, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        let (published, publication) = press.publish(request, self.last_reports())?;
-        if let Some(published) = published {
-            self.serve(published);
+        let mut request = request.clone();
+        request.launch.standing = self.standing();
+        let before = request.launch.standing.as_ref().and_then(Standing::before);
+        let (fresh, mut publication) = press.publish(&request, self.last_reports())?;
+        publication.before = before;
+        if let Some(fresh) = fresh {
+            self.serve(fresh);
         }
         Ok(publication)
     }
 
-    /// Serves what was just stored. The press has to be held until then: of two
-    /// publications the later stored one is served.
-    pub(crate) fn serve(&self, published: Published) {
-        let before = self.published();
-        self.published.send_replace(Arc::new(published.after(&before)));
+    /// Tells the followers whose turn it is of a revision that is served now.
+    pub(crate) async fn announce(&self, revision: u64) -> Vec<Push> {
+        let published = self.published();
+        let concerns = |name: &Name| published.served.get(name).is_some_and(|served| served.number() == revision);
+        self.pushes.notify(revision, None, concerns).await
+    }
+
+    /// What a publication has to know of the fleet.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.listens.then(|| self.rollout.standing())
+    }
+
+    /// Serves what was just stored, to those whose turn it is. The press has to
+    /// be held until then: of two publications the later stored one is served.
+    pub(crate) fn serve(&self, fresh: Fresh) {
+        if self.listens {
+            self.rollout.begin(fresh);
+        } else {
+            self.published.send_replace(Arc::new(fresh.published));
+        }
     }
 
     /// Works with what publishing works with, while nothing is published.
@@ -200,6 +238,8 @@ impl Leader {
     /// What publishing would change. Blocks while it renders.
     pub fn plan(&self) -> Result<Publication, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        press.plan(self.last_reports())
+        let mut publication = press.plan(self.last_reports())?;
+        publication.before = self.standing().as_ref().and_then(Standing::before);
+        Ok(publication)
     }
 }

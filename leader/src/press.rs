@@ -10,6 +10,9 @@ use crate::memo::Memo;
 use crate::migration;
 use crate::published::Published;
 use crate::release::{self, Release};
+use crate::rollout::state::{Ground, Rollout};
+use crate::rollout::strategy::Strategy;
+use crate::rollout::{Fresh, Launch, bundles, digests};
 use crate::secrets::{Drafts, Secrets, Used};
 use crate::source::Source;
 use crate::store::{Revision, Store};
@@ -17,6 +20,7 @@ use lockstep_edge::clock;
 use lockstep_shared::Sha256;
 use lockstep_shared::api::Push;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Publishes: one at a time, with or without a running leader around it.
@@ -44,6 +48,15 @@ pub struct Publication {
     pub changes: Vec<MachineChange>,
     /// How followers took the news.
     pub pushes: Vec<Push>,
+    /// How it goes out, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub strategy: String,
+    /// Whether machines get it in waves, not all at once.
+    #[serde(default)]
+    pub waves: bool,
+    /// What the author should know of the rollout before, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
 }
 
 impl Publication {
@@ -63,6 +76,8 @@ pub struct Request {
     pub message: String,
     /// Only if this is the plan, by its id: what the author was shown.
     pub plan: Option<String>,
+    /// How it goes out.
+    pub launch: Launch,
 }
 
 /// What publishing would come to.
@@ -107,10 +122,11 @@ impl Press {
     /// What to serve at start: the last published revision, brought up to the
     /// declared machines; or, on a new platform, the first one.
     pub fn start(&mut self) -> Result<Published, LeaderError> {
+        let by_leader =
+            |message: &str| Request { author: "leader".to_owned(), message: message.to_owned(), ..Request::default() };
         let Some(last) = self.store.latest()? else {
-            let first = Request { author: "leader".to_owned(), message: "first revision".to_owned(), plan: None };
-            let (published, _) = self.publish(&first, None)?;
-            return published.map_or_else(|| self.published(), Ok);
+            let (fresh, _) = self.publish(&by_leader("first revision"), None)?;
+            return fresh.map_or_else(|| self.published(), |fresh| Ok(fresh.published));
         };
         let machines = release::machines(&self.config);
         let same = last.bundles.len() == machines.len()
@@ -121,13 +137,64 @@ impl Press {
             self.warn_if_edited(&last);
             return Ok(Published::new(last));
         }
-        // Machines came or went: rendered from what was published, never from an edit that nobody published.
-        let message = "the declared followers changed".to_owned();
-        let request = Request { author: "leader".to_owned(), message, plan: None };
-        let (revision, secrets) = self.make(last.source.clone(), last.number + 1, &request, Drafts::Ignored)?;
-        self.store.insert(&revision, &secrets)?;
+        // Machines came or went: rendered from what was published, never from an edit that nobody published, nor from
+        // what was published and failed.
+        let rollout = self.store.rollout(last.number)?;
+        let good = rollout.as_ref().filter(|rollout| !rollout.goes_on()).and_then(Rollout::good);
+        let (source, message) = match good.map(|good| self.store.revision(good)).transpose()?.flatten() {
+            Some(good) => (good.source, format!("the declared followers changed; from revision {}", good.number)),
+            None => (last.source.clone(), "the declared followers changed".to_owned()),
+        };
+        let request = by_leader(&message);
+        let (revision, secrets) = self.make(source, last.number + 1, &request, Drafts::Ignored)?;
+        let strategy = match rollout.filter(Rollout::is_running) {
+            Some(running) => running.strategy,
+            None => self.config.rollout.clone(),
+        };
+        self.insert(&revision, &secrets, strategy, &request.launch)?;
         tracing::info!(revision = revision.number, "the declared followers changed: published a revision for them");
         Ok(Published::new(revision))
+    }
+
+    /// Stores a revision and how it goes out, all of it or nothing.
+    pub(crate) fn insert(
+        &mut self,
+        revision: &Revision,
+        secrets: &Used,
+        strategy: Strategy,
+        launch: &Launch,
+    ) -> Result<Rollout, LeaderError> {
+        let now = clock::now();
+        let last = self.last()?;
+        let number = last.as_ref().map_or(0, |last| last.number);
+        // Without a leader nobody was heard from lately: machines come in the order of their names.
+        let (known, alive) = match &launch.standing {
+            Some(standing) => (standing.rollout.clone(), standing.alive(now)),
+            None => (self.store.rollout(number)?, BTreeSet::new()),
+        };
+        let ground = Ground {
+            last: known.as_ref(),
+            revision: number,
+            digests: &last.as_deref().map(digests).unwrap_or_default(),
+            alive: &|name| alive.contains(name),
+            now,
+        };
+        let rollout = Rollout::begin(revision.number, &bundles(revision), strategy, &ground);
+        self.store.insert_with(revision, secrets, |store| store.put_rollout(&rollout))?;
+        Ok(rollout)
+    }
+
+    /// How a publication goes out. The error says which wish can't be granted.
+    pub(crate) fn strategy(&self, launch: &Launch) -> Result<Strategy, LeaderError> {
+        for name in launch.wish.canary.iter().flatten() {
+            if !self.config.followers.contains_key(name) {
+                return Err(LeaderError::Conflict(format!(
+                    "nothing was published: {name}, wanted as a canary, is not a follower of this leader (lockstep status names them)"
+                )));
+            }
+        }
+        let strategy = self.config.rollout.with(&launch.wish);
+        strategy.map_err(|error| LeaderError::Conflict(format!("nothing was published: {error}")))
     }
 
     fn warn_if_edited(&self, last: &Revision) {
@@ -187,7 +254,8 @@ impl Press {
         &mut self,
         request: &Request,
         reports: Option<&Reports>,
-    ) -> Result<(Option<Published>, Publication), LeaderError> {
+    ) -> Result<(Option<Fresh>, Publication), LeaderError> {
+        let strategy = self.strategy(&request.launch)?;
         let next = self.next(request)?;
         if let Some(wanted) = request.plan.as_ref().filter(|wanted| **wanted != next.plan) {
             return Err(LeaderError::Conflict(format!(
@@ -201,7 +269,9 @@ impl Press {
             self.store.settle(&next.secrets.fresh)?;
             return Ok((None, publication));
         };
-        self.store.insert(&revision, &next.secrets)?;
+        publication.strategy = strategy.to_string();
+        publication.waves = strategy.has_waves();
+        let rollout = self.insert(&revision, &next.secrets, strategy, &request.launch)?;
         tracing::info!(
             revision = revision.number,
             author = request.author,
@@ -210,7 +280,7 @@ impl Press {
         );
         publication.revision = revision.number;
         self.last = Some(Arc::new(revision.clone()));
-        Ok((Some(Published::new(revision)), publication))
+        Ok((Some(Fresh { published: Published::new(revision), rollout }), publication))
     }
 
     /// The last revision. It stays in memory for as long as the store knows no later one.
@@ -251,6 +321,9 @@ impl Press {
         let after = next.revision.as_ref().map_or(before, |revision| &revision.bundles);
         let mask = Mask::new(self.store.rendered_secrets()?.union(&next.secrets.values));
         Ok(Publication {
+            strategy: String::new(),
+            waves: false,
+            before: None,
             plan: next.plan.clone(),
             revision: next.last.as_ref().map_or(0, |last| last.number),
             new: next.revision.is_some(),

@@ -131,6 +131,11 @@ impl Published {
 }
 
 impl Served {
+    /// The revision that it came with.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// What those lack who have the bundle with this digest, if that is known
     /// and nearly the same: files that they have come without their content.
     pub fn delta(&self, digest: &Sha256) -> Option<&Coded> {

@@ -14,6 +14,7 @@ use crate::press::Press;
 use crate::published::Published;
 use crate::release::{self, Release};
 use crate::render::Machine;
+use crate::rollout::{Fresh, Launch};
 use crate::secrets::{Drafts, Secrets, Used};
 use crate::source::{PLATFORM, Source};
 use crate::store::{Revision, Store};
@@ -45,6 +46,8 @@ pub struct Request {
     pub message: String,
     /// Put that revision's `platform.yml` on disk too.
     pub with_platform: bool,
+    /// How it goes out.
+    pub launch: Launch,
 }
 
 /// What going back would change, or did.
@@ -70,6 +73,12 @@ pub struct Rollback {
     pub platform_error: Option<String>,
     /// How followers took the news.
     pub pushes: Vec<Push>,
+    /// How it goes out, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub strategy: String,
+    /// Whether machines get it in waves, not all at once.
+    #[serde(default)]
+    pub waves: bool,
 }
 
 impl Rollback {
@@ -127,7 +136,8 @@ impl Press {
         &mut self,
         request: &Request,
         reports: Option<&Reports>,
-    ) -> Result<(Published, Rollback), LeaderError> {
+    ) -> Result<(Option<Fresh>, Rollback), LeaderError> {
+        let strategy = self.strategy(&request.launch)?;
         let back = self.back(request)?;
         if request.from.is_some_and(|from| from != back.last.number) {
             return Err(LeaderError::Conflict(format!(
@@ -136,13 +146,15 @@ impl Press {
             )));
         }
         let mut told = self.told(&back, reports)?;
-        let published = if told.new {
-            self.store.insert(&back.next, &back.secrets)?;
+        let fresh = if told.new {
+            told.strategy = strategy.to_string();
+            told.waves = strategy.has_waves();
+            let rollout = self.insert(&back.next, &back.secrets, strategy, &request.launch)?;
             told.revision = back.next.number;
             tracing::info!(revision = told.revision, author = request.author, to = request.to, "rolled back");
-            Published::new(back.next)
+            Some(Fresh { published: Published::new(back.next), rollout })
         } else {
-            Published::new(back.last)
+            None
         };
         if request.with_platform {
             let wanted = back.old.files.get(PLATFORM).map(|file| file.bytes.clone()).unwrap_or_default();
@@ -159,7 +171,7 @@ impl Press {
                 }
             }
         }
-        Ok((published, told))
+        Ok((fresh, told))
     }
 
     fn back(&self, request: &Request) -> Result<Back, LeaderError> {
@@ -265,6 +277,8 @@ impl Press {
             kept: None,
             platform_error: None,
             pushes: Vec::new(),
+            strategy: String::new(),
+            waves: false,
         })
     }
 }
@@ -272,10 +286,12 @@ impl Press {
 impl Leader {
     /// Goes back, and serves it. Blocks while it reads and writes.
     pub fn rollback(&self, request: &Request) -> Result<Rollback, LeaderError> {
+        let mut request = request.clone();
+        request.launch.standing = self.standing();
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        let (published, rollback) = press.rollback(request, self.last_reports())?;
-        if rollback.new {
-            self.serve(published);
+        let (fresh, rollback) = press.rollback(&request, self.last_reports())?;
+        if let Some(fresh) = fresh {
+            self.serve(fresh);
         }
         Ok(rollback)
     }

@@ -1,5 +1,6 @@
 //! Bodies of the protocol beside the bundle (`docs/protocol.md`).
 
+use crate::rollout::Rollout;
 use crate::{Name, SafePath, Sha256};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -210,6 +211,9 @@ pub struct Apply {
     pub notes: Vec<String>,
     /// Why it failed.
     pub error: Option<String>,
+    /// Whether the bundle was refused before anything was changed: a check said no, or there is no way to apply it.
+    #[serde(default)]
+    pub refused: bool,
     /// Milliseconds for each step that was reached, in order.
     pub took_ms: Vec<(String, f64)>,
 }
@@ -326,8 +330,11 @@ pub struct Machine {
     pub name: Name,
     /// Its role.
     pub role: Name,
-    /// The digest of what the published revision has for it.
+    /// The digest of what it is served.
     pub wanted: Sha256,
+    /// The revision that this came with: an earlier one than the published where its turn hasn't come, or after a return.
+    #[serde(default)]
+    pub offered: u64,
     /// Where the leader pushes to, if anywhere.
     pub url: Option<String>,
     /// When it last reported, Unix seconds.
@@ -345,6 +352,9 @@ pub struct Fleet {
     pub sequence: u64,
     /// By name.
     pub machines: Vec<Machine>,
+    /// How the published revision reaches them.
+    #[serde(default)]
+    pub rollout: Option<Rollout>,
 }
 
 /// How one push of `POST /notify` went.

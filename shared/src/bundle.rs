@@ -18,6 +18,18 @@ pub const COMPOSE_NAMES: [&str; 5] =
 /// The instance manipulation (RFC 3229) that [`Bundle::to_delta`] is, in `A-IM` and `IM`.
 pub const DELTA: &str = "lockstep";
 
+/// What a leader says of `restarts` that wants to be asked before containers are restarted.
+const LEASED: &str = "leased";
+
+/// What came with a bundle and is no part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The revision.
+    pub revision: u64,
+    /// Whether the leader wants to be asked before containers are restarted (`POST /lease`).
+    pub leased: bool,
+}
+
 /// One rendered configuration for one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
@@ -153,6 +165,8 @@ struct Wire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     digest_form: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    restarts: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     compose: Option<SafePath>,
     #[serde(borrow)]
     files: Vec<WireFile<'a>>,
@@ -226,6 +240,7 @@ impl Bundle {
             revision,
             digest: self.digest,
             digest_form: Some(Cow::Borrowed(canonical::form(&self.files))),
+            restarts: Some(Cow::Borrowed(LEASED)),
             compose: self.compose.clone(),
             files: self.files.iter().map(|file| WireFile::of(file, left_out(file))).collect(),
         };
@@ -237,20 +252,20 @@ impl Bundle {
         json
     }
 
-    /// Reads and checks what a leader sent: the bundle and its revision.
+    /// Reads and checks what a leader sent: the bundle, and what came with it.
     ///
     /// The digest is recomputed when the leader names a canonical form this
     /// version knows; otherwise it is an opaque identity, as an `ETag` is.
-    pub fn from_json(json: &[u8]) -> Result<(Self, u64), BadBundle> {
+    pub fn from_json(json: &[u8]) -> Result<(Self, Told), BadBundle> {
         Self::read(json, None)
     }
 
     /// The same for what [`Self::to_delta`] wrote: content that was left out is that of `base`.
-    pub fn from_delta(json: &[u8], base: &Self) -> Result<(Self, u64), BadBundle> {
+    pub fn from_delta(json: &[u8], base: &Self) -> Result<(Self, Told), BadBundle> {
         Self::read(json, Some(base))
     }
 
-    fn read(json: &[u8], base: Option<&Self>) -> Result<(Self, u64), BadBundle> {
+    fn read(json: &[u8], base: Option<&Self>) -> Result<(Self, Told), BadBundle> {
         let wire: Wire<'_> = serde_json::from_slice(json)?;
         let files = wire.files.into_iter().map(|file| file.read(base)).collect::<Result<_, _>>()?;
         let mut bundle = Self::new(wire.role, wire.machine, wire.compose, files)?;
@@ -259,7 +274,8 @@ impl Bundle {
             return Err(BadBundle::BundleDigest);
         }
         bundle.digest = wire.digest;
-        Ok((bundle, wire.revision))
+        let leased = wire.restarts.as_deref() == Some(LEASED);
+        Ok((bundle, Told { revision: wire.revision, leased }))
     }
 
     /// The file at a path.
@@ -389,8 +405,11 @@ mod tests {
             bundle(vec![file("pryv.yml", b"services: {}\n"), owned, file("a/b.bin", &[0, 159, 146, 150])]).unwrap();
         assert_eq!(bundle.compose.as_ref().unwrap().as_str(), "pryv.yml");
         let json = bundle.to_json(7);
-        let (read, revision) = Bundle::from_json(&json).unwrap();
-        assert_eq!((read, revision), (bundle, 7));
+        let (read, told) = Bundle::from_json(&json).unwrap();
+        assert_eq!((read, told), (bundle, Told { revision: 7, leased: true }));
+        // Another's leader need not lease anything.
+        let plain = String::from_utf8(json).unwrap().replace("\"restarts\":\"leased\",", "");
+        assert!(!Bundle::from_json(plain.as_bytes()).unwrap().1.leased);
     }
 
     #[test]
@@ -400,11 +419,11 @@ mod tests {
         let known = base.files.iter().map(|file| (file.path.clone(), file.sha256)).collect();
         let json = new.to_delta(8, &known);
         assert!(!String::from_utf8_lossy(&json).contains("same"));
-        assert_eq!(Bundle::from_delta(&json, &base).unwrap(), (new.clone(), 8));
+        assert_eq!(Bundle::from_delta(&json, &base).unwrap(), (new.clone(), Told { revision: 8, leased: true }));
         assert!(matches!(Bundle::from_json(&json), Err(BadBundle::Content(_))));
         let other = bundle(vec![file("a", b"other")]).unwrap();
         assert!(matches!(Bundle::from_delta(&json, &other), Err(BadBundle::Content(_))));
-        assert_eq!(Bundle::from_delta(&new.to_json(8), &base).unwrap(), (new, 8));
+        assert_eq!(Bundle::from_delta(&new.to_json(8), &base).unwrap().0, new);
     }
 
     #[test]
@@ -430,7 +449,7 @@ mod tests {
         assert_eq!(bundle.digest, Sha256::of(form.as_bytes()));
         let json = String::from_utf8(bundle.to_json(7)).unwrap();
         assert!(json.contains(r#""drift":"report""#) && json.contains("lockstep-bundle-v2"), "{json}");
-        assert_eq!(Bundle::from_json(json.as_bytes()).unwrap(), (bundle, 7));
+        assert_eq!(Bundle::from_json(json.as_bytes()).unwrap().0, bundle);
         let changed = json.replace("report", "repair");
         assert!(matches!(Bundle::from_json(changed.as_bytes()), Err(BadBundle::BundleDigest)));
     }

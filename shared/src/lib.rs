@@ -16,6 +16,7 @@ pub mod on_drift;
 pub mod path;
 pub mod permissions;
 pub mod problem;
+pub mod rollout;
 pub mod signature;
 pub mod volume;
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod conf;
+mod lease;
 mod operations;
 mod status;
 mod waits;
@@ -54,7 +55,8 @@ async fn answer(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
     }
     match (path, request.method()) {
         ("/status", &Method::POST) => Box::pin(status::report(leader, request)).await,
-        ("/status", _) => not_allowed("POST"),
+        ("/lease", &Method::POST) => Box::pin(lease::ask(leader, request)).await,
+        ("/status" | "/lease", _) => not_allowed("POST"),
         ("/healthz" | "/readyz" | "/metrics", &Method::GET) => operations::serve(&leader, path),
         ("/healthz" | "/readyz" | "/metrics", _) => not_allowed("GET"),
         _ => Box::pin(unknown_route(&leader, request)).await,

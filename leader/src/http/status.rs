@@ -21,6 +21,7 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
             let status = shown(&leader, machine, status).await;
             tracing::debug!(machine, state = ?status.state, "report");
             leader.chronicle.note(machine, &status);
+            leader.rollout.report(machine, &status);
             leader.reports.store(machine, status);
             let mut answer = Response::new(Full::<Bytes>::default());
             *answer.status_mut() = StatusCode::NO_CONTENT;

@@ -11,6 +11,7 @@
 //! | `secrets.rs`, `drafts.rs` | secrets' values; those that wait for a revision |
 //! | `access.rs`, `audit.rs` | API tokens; the audit's chain |
 //! | `proven.rs` | what machines ran, and when |
+//! | `rollout.rs` | how revisions reach machines, and restart leases |
 //! | `passphrase.rs` | the key under a passphrase |
 //! | `place.rs` | whether the database still is where it was opened |
 //! | `snapshot.rs` | a consistent copy for backups, and checking one |
@@ -27,6 +28,7 @@ mod place;
 mod proven;
 mod record;
 mod revisions;
+mod rollout;
 mod schema;
 mod seal;
 mod secrets;

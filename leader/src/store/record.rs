@@ -32,6 +32,16 @@ impl Store {
     /// Stores a revision, and the secrets' values that it may hold, and makes current those that are new; all of it
     /// or nothing; durable on return.
     pub fn insert(&mut self, revision: &Revision, secrets: &Used) -> Result<(), StoreError> {
+        self.insert_with(revision, secrets, |_| Ok(()))
+    }
+
+    /// The same, with what has to be stored beside it.
+    pub fn insert_with(
+        &mut self,
+        revision: &Revision,
+        secrets: &Used,
+        beside: impl FnOnce(&Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         // A database that was moved away would take all of this, and lose it.
         self.place.check()?;
         let transaction = self.begin()?;
@@ -77,6 +87,7 @@ impl Store {
             self.put_rendered(value)?;
         }
         self.make_current(&secrets.fresh)?;
+        beside(self)?;
         transaction.commit().map_err(self.sql())?;
         self.place.check()
     }

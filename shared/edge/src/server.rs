@@ -2,11 +2,11 @@
 //! connections, problem bodies for what goes past them, and a drain at the end.
 
 use crate::Limits;
-use crate::gate::{Reply, reply};
+use crate::gate::reply;
 use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::{Body as _, Incoming};
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Either, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,11 +28,12 @@ const HARD_HEADERS: usize = 256;
 
 /// Serves until `stop` turns true (or its sender is gone), then lets open
 /// requests end. `handler` gets every request that is within the bounds, and
-/// the address it came from.
-pub async fn serve<H, F>(listener: TcpListener, limits: Arc<Limits>, stop: watch::Receiver<bool>, handler: H)
+/// the address it came from; its answers may go on for as long as they like.
+pub async fn serve<H, F, B>(listener: TcpListener, limits: Arc<Limits>, stop: watch::Receiver<bool>, handler: H)
 where
     H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + Unpin + 'static,
-    F: Future<Output = Reply> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut stopping = stop.clone();
@@ -68,7 +69,7 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection<H, F>(
+async fn connection<H, F, B>(
     stream: TcpStream,
     peer: IpAddr,
     limits: Arc<Limits>,
@@ -76,7 +77,8 @@ async fn connection<H, F>(
     handler: H,
 ) where
     H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Unpin + 'static,
-    F: Future<Output = Reply> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
     let bounds = limits.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -85,8 +87,8 @@ async fn connection<H, F>(
         // Boxed, so that an idle connection doesn't hold the room of the largest handler.
         Box::pin(async move {
             Ok::<_, Infallible>(match past {
-                Some(problem) => reply(&problem),
-                None => handler(request, peer).await,
+                Some(problem) => reply(&problem).map(Either::Left),
+                None => handler(request, peer).await.map(Either::Right),
             })
         })
     });

@@ -47,6 +47,9 @@ pub struct Applied {
     /// created: only these are removed when their service leaves the compose file.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub created: BTreeSet<String>,
+    /// Whether the leader wanted to be asked before containers are restarted.
+    #[serde(default)]
+    pub leased: bool,
 }
 
 /// A file that was written.
@@ -151,6 +154,7 @@ impl Applied {
             owed: Vec::new(),
             failed: None,
             created: before.map(|before| before.created.clone()).unwrap_or_default(),
+            leased: before.is_some_and(|before| before.leased),
         }
     }
 

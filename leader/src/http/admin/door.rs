@@ -13,9 +13,7 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::IncomingStream;
-use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use lockstep_edge::gate::Reply;
 use lockstep_edge::server;
 use lockstep_shared::Problem;
 use std::net::IpAddr;
@@ -57,7 +55,7 @@ pub(super) async fn answer(
     router: Router,
     request: hyper::Request<Incoming>,
     peer: IpAddr,
-) -> Reply {
+) -> Response {
     let (head, incoming) = request.into_parts();
     let peer = asker(&leader, &head.headers, peer);
     let actor = match admit(&leader, &head.headers, head.uri.path(), peer) {
@@ -74,7 +72,7 @@ pub(super) async fn answer(
                     leader.audit.refused(counted, &Actor::unknown(), &action, &path, &detail);
                 });
             }
-            return whole(Refusal::from(problem).into_response()).await;
+            return Refusal::from(problem).into_response();
         }
     };
     if let How::Token { .. } = actor.how {
@@ -83,21 +81,14 @@ pub(super) async fn answer(
     }
     let body = match server::read_body(incoming, &leader.config.limits).await {
         Ok(body) => body,
-        Err(problem) => return whole(Refusal::from(problem).into_response()).await,
+        Err(problem) => return Refusal::from(problem).into_response(),
     };
     let mut request = Request::from_parts(head, Body::from(body));
     request.extensions_mut().insert(actor);
     match router.oneshot(request).await {
-        Ok(answer) => whole(answer).await,
+        Ok(answer) => answer,
         Err(never) => match never {},
     }
-}
-
-async fn whole(answer: Response) -> Reply {
-    let (head, body) = answer.into_parts();
-    // Answers are made from memory: reading one can't fail.
-    let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    Reply::from_parts(head, Full::new(bytes))
 }
 
 /// The address that failures are counted by.

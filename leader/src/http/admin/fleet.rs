@@ -51,5 +51,6 @@ pub(super) async fn fleet(
         };
         let _ = tokio::time::timeout(time, news).await;
     }
-    Ok(Json(leader.reports.fleet(&leader.published(), &leader.config.followers)))
+    let fleet = leader.reports.fleet(&leader.published(), &leader.config.followers);
+    Ok(Json(Fleet { rollout: leader.rollout.view(), ..fleet }))
 }

@@ -17,6 +17,7 @@ mod publishing;
 mod refusal;
 mod revisions;
 mod rollback;
+mod rollout;
 mod secrets;
 mod settings;
 
@@ -84,6 +85,11 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(publishing::plan))
         .routes(routes!(publishing::notify))
         .routes(routes!(fleet::fleet))
+        .routes(routes!(rollout::show))
+        .routes(routes!(rollout::events))
+        .routes(routes!(rollout::resume))
+        .routes(routes!(rollout::stop))
+        .routes(routes!(rollout::abort))
         .routes(routes!(revisions::list))
         .routes(routes!(revisions::show))
         .routes(routes!(revisions::bundle))

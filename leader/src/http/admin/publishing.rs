@@ -6,6 +6,8 @@ use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::leader::Leader;
 use crate::press::{Publication, Request as PublishRequest};
+use crate::rollout::Launch;
+use crate::rollout::strategy::Wish;
 use crate::who::{Actor, Right};
 use axum::Extension;
 use axum::extract::State;
@@ -23,6 +25,9 @@ pub(super) struct Publish {
     /// Only if what would be published is still the plan with this id.
     #[serde(default)]
     plan: Option<String>,
+    /// How it goes out, where that is to be otherwise than `config-leader.json` says.
+    #[serde(default)]
+    rollout: Wish,
 }
 
 /// Publishes what is on disk, and notifies the followers.
@@ -36,10 +41,11 @@ pub(super) async fn publish(
 ) -> Result<(Extension<Noted>, Json<Publication>), Refusal> {
     allow(&actor, Right::Publish)?;
     let press = leader.clone();
-    let request = PublishRequest { author: actor.name, message: request.message, plan: request.plan };
+    let launch = Launch { wish: request.rollout, standing: None };
+    let request = PublishRequest { author: actor.name, message: request.message, plan: request.plan, launch };
     let mut publication = blocking(move || press.publish(&request)).await?;
     if publication.new {
-        publication.pushes = leader.rollout.notify(publication.revision, None).await;
+        publication.pushes = leader.announce(publication.revision).await;
     }
     Ok((Extension(Noted(publication.noted())), Json(publication)))
 }
@@ -73,5 +79,5 @@ pub(super) async fn notify(
 ) -> Result<Json<Vec<Push>>, Refusal> {
     allow(&actor, Right::Publish)?;
     let revision = leader.published().revision.number;
-    Ok(Json(leader.rollout.notify(revision, request.services).await))
+    Ok(Json(leader.pushes.notify(revision, request.services, |_| true).await))
 }

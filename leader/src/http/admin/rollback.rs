@@ -6,6 +6,8 @@ use super::refusal::Refusal;
 use super::{allow, blocking};
 use crate::leader::Leader;
 use crate::rollback::{Disk, Request, Rollback, disk as disk_beside};
+use crate::rollout::Launch;
+use crate::rollout::strategy::Wish;
 use crate::who::{Actor, Right};
 use axum::Extension;
 use axum::extract::State;
@@ -48,6 +50,9 @@ pub(super) struct Back {
     /// Put that revision's `platform.yml` back on disk too; takes the right `edit`.
     #[serde(default)]
     with_platform: bool,
+    /// How it goes out, where that is to be otherwise than `config-leader.json` says.
+    #[serde(default)]
+    rollout: Wish,
 }
 
 /// Publishes the content of an old revision as a new one, and notifies the followers.
@@ -63,12 +68,13 @@ pub(super) async fn rollback(
     if back.with_platform {
         allow(&actor, Right::Edit)?;
     }
-    let Back { to, from, message, with_platform } = back;
-    let request = Request { to, from, author: actor.name, message, with_platform };
+    let Back { to, from, message, with_platform, rollout } = back;
+    let launch = Launch { wish: rollout, standing: None };
+    let request = Request { to, from, author: actor.name, message, with_platform, launch };
     let press = leader.clone();
     let mut done = blocking(move || press.rollback(&request)).await?;
     if done.new {
-        done.pushes = leader.rollout.notify(done.revision, None).await;
+        done.pushes = leader.announce(done.revision).await;
     }
     Ok((Extension(Noted(done.noted())), Json(done)))
 }

@@ -1,5 +1,5 @@
-//! Who is told when: every follower with an address at once, each with its own
-//! time limit, so that one that hangs holds up nobody.
+//! Tells followers that there is something for them: all at once, each with its
+//! own time limit, so that one that hangs holds up nobody.
 
 use crate::config::Config;
 use bytes::Bytes;
@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 const MOST: usize = 64 * 1024;
 
 /// The followers that can be told, and how.
-pub struct Rollout {
+pub struct Pushes {
     clients: BTreeMap<Name, Arc<Client>>,
     time: Duration,
 }
 
-impl Rollout {
+impl Pushes {
     /// Clients for all followers that have an address. A bad address is an error that names the follower.
     pub fn new(config: &Config, keys: &BTreeMap<Name, Key>) -> Result<Self, String> {
         let mut clients = BTreeMap::new();
@@ -34,17 +34,33 @@ impl Rollout {
         Ok(Self { clients, time: config.notify_time })
     }
 
-    /// Tells all of them and returns how each took it, by name. It takes as
-    /// long as the slowest, at most the time limit.
-    pub async fn notify(&self, revision: u64, services: Option<Vec<String>>) -> Vec<Push> {
+    /// Tells those of them whom it concerns, and returns how each took it, by
+    /// name. It takes as long as the slowest, at most the time limit.
+    pub async fn notify(
+        &self,
+        revision: u64,
+        services: Option<Vec<String>>,
+        concerns: impl Fn(&Name) -> bool,
+    ) -> Vec<Push> {
         let body = Bytes::from(serde_json::to_vec(&Notify { revision, services }).unwrap_or_default());
         let mut pushes = JoinSet::new();
-        for (name, client) in &self.clients {
+        for (name, client) in self.clients.iter().filter(|(name, _)| concerns(name)) {
             pushes.spawn(push(name.clone(), client.clone(), body.clone(), self.time));
         }
         let mut done = pushes.join_all().await;
         done.sort_by(|a, b| a.machine.cmp(&b.machine));
         done
+    }
+
+    /// Tells machines each of its own revision.
+    pub async fn tell(&self, machines: Vec<(Name, u64)>) {
+        let mut pushes = JoinSet::new();
+        for (name, revision) in machines {
+            let Some(client) = self.clients.get(&name) else { continue };
+            let body = Bytes::from(serde_json::to_vec(&Notify { revision, services: None }).unwrap_or_default());
+            pushes.spawn(push(name, client.clone(), body, self.time));
+        }
+        pushes.join_all().await;
     }
 }
 

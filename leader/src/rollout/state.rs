@@ -1,0 +1,310 @@
+//! A rollout as a value: who is in which wave, how far everybody is, and so
+//! what each machine is served.
+
+use super::lease::Leases;
+use super::strategy::{OnFailure, Strategy};
+use super::waves::{Candidate, waves};
+use lockstep_shared::{Name, Sha256};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A machine that wasn't heard from for so many seconds is absent: followers report at least once a minute.
+pub(super) const SILENT: i64 = 150;
+
+/// How one revision reaches its machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The revision.
+    pub revision: u64,
+    /// When it began, Unix seconds.
+    pub started: i64,
+    /// How it goes.
+    pub strategy: Strategy,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The wave whose turn it is, from 0.
+    pub wave: usize,
+    /// How many there are.
+    pub waves: usize,
+    /// The machines that it changes something for.
+    pub members: BTreeMap<Name, Member>,
+    /// Roles in which a machine restarted with it and was proven.
+    pub proven: BTreeSet<Name>,
+}
+
+/// Where a rollout stands; times in Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Machines are being offered it.
+    Running,
+    /// A wave is through; the next begins at `until`.
+    Pausing {
+        /// When.
+        until: i64,
+    },
+    /// Every machine that was there has it.
+    Done {
+        /// When it was.
+        at: i64,
+    },
+    /// No further machine gets it.
+    Stopped(End),
+    /// The same, and those that had it are offered the last good revision again.
+    Returned(End),
+    /// A later revision took its place.
+    Replaced {
+        /// When.
+        at: i64,
+        /// The later revision.
+        by: u64,
+    },
+}
+
+/// How a rollout came to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// When.
+    pub at: i64,
+    /// The machine that failed; `None` where a person ended it.
+    pub machine: Option<Name>,
+    /// Why.
+    pub why: String,
+}
+
+/// A machine that a rollout changes something for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its role.
+    pub role: Name,
+    /// Its wave, from 0.
+    pub wave: usize,
+    /// The digest of what the revision has for it.
+    pub digest: Sha256,
+    /// What it is served until its turn.
+    pub before: Option<Was>,
+    /// What it last ran, proven: where it goes back to.
+    pub good: Option<Was>,
+    /// How far it is.
+    pub progress: Progress,
+    /// Since when, Unix seconds.
+    pub since: i64,
+    /// Why it failed.
+    pub why: String,
+    /// When the failure was that counted last, by the follower's own clock: the same one doesn't count again.
+    pub failure: Option<i64>,
+    /// It went back by itself, and says so for as long as it is offered what failed.
+    #[serde(default)]
+    pub undone: bool,
+}
+
+/// What a machine had before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Was {
+    /// The revision.
+    pub revision: u64,
+    /// The digest.
+    pub digest: Sha256,
+}
+
+/// How far a machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Progress {
+    /// Its wave hasn't come.
+    Waiting,
+    /// It may take the revision.
+    Offered,
+    /// It is at it.
+    Applying,
+    /// It runs it, proven.
+    Done,
+    /// It failed.
+    Failed,
+    /// The rollout stopped before it took the revision.
+    Held,
+    /// It failed, and is to try again: offered what it had until it has forgotten the failure.
+    Retrying,
+    /// It is offered what it had again.
+    Returning,
+    /// It runs that again, proven.
+    Returned,
+}
+
+/// Which of its bundles a machine is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer<'r> {
+    /// The rollout's revision.
+    New,
+    /// An earlier one.
+    Earlier(&'r Was),
+}
+
+/// What a new rollout starts from.
+pub struct Ground<'g> {
+    /// The rollout before.
+    pub last: Option<&'g Rollout>,
+    /// The revision before; 0: none.
+    pub revision: u64,
+    /// What that revision has for each machine.
+    pub digests: &'g BTreeMap<Name, Sha256>,
+    /// Whether a machine was heard from lately.
+    pub alive: &'g dyn Fn(&Name) -> bool,
+    /// Now, Unix seconds.
+    pub now: i64,
+}
+
+impl Rollout {
+    /// The rollout of a revision that has these roles and digests for its machines.
+    pub fn begin(
+        revision: u64,
+        next: &BTreeMap<Name, (Name, Sha256)>,
+        strategy: Strategy,
+        ground: &Ground<'_>,
+    ) -> Self {
+        let mut members = BTreeMap::new();
+        for (name, (role, digest)) in next {
+            let before = ground.last.and_then(|last| Some((last, last.members.get(name)?)));
+            let has = ground.digests.get(name).map(|digest| Was { revision: ground.revision, digest: *digest });
+            let (was, good, unproven) = match before {
+                Some((last, member)) => {
+                    let was = match last.offer(member) {
+                        Offer::New => has,
+                        Offer::Earlier(was) => Some(was.clone()),
+                    };
+                    let good = if member.progress == Progress::Done { was.clone() } else { member.good.clone() };
+                    (was, good, matches!(member.progress, Progress::Offered | Progress::Applying))
+                }
+                None => (has.clone(), has, false),
+            };
+            // What a machine has already, or is just taking, changes nothing for it; that it isn't proven stays open.
+            if was.as_ref().is_some_and(|was| was.digest == *digest) && !unproven {
+                continue;
+            }
+            let member = Member {
+                role: role.clone(),
+                wave: 0,
+                digest: *digest,
+                before: was,
+                good,
+                progress: Progress::Waiting,
+                since: ground.now,
+                why: String::new(),
+                failure: None,
+                undone: false,
+            };
+            members.insert(name.clone(), member);
+        }
+        let candidates: Vec<Candidate> = members
+            .iter()
+            .map(|(name, member)| Candidate {
+                name: name.clone(),
+                role: member.role.clone(),
+                alive: (ground.alive)(name),
+                new: member.before.is_none(),
+            })
+            .collect();
+        let (places, count) = waves(&strategy, &candidates);
+        for (name, member) in &mut members {
+            member.wave = places.get(name).copied().unwrap_or_default();
+            if member.wave == 0 {
+                member.progress = Progress::Offered;
+            }
+        }
+        Self {
+            revision,
+            started: ground.now,
+            strategy,
+            phase: Phase::Running,
+            wave: 0,
+            waves: count,
+            members,
+            proven: BTreeSet::new(),
+        }
+    }
+
+    /// What a machine is served.
+    pub fn offer<'r>(&self, member: &'r Member) -> Offer<'r> {
+        let earlier = match member.progress {
+            Progress::Offered | Progress::Applying | Progress::Done => None,
+            Progress::Waiting => member.before.as_ref(),
+            // It doesn't try again by itself, and nobody would know any more that it failed.
+            Progress::Failed if member.undone => None,
+            Progress::Failed if self.strategy.on_failure == OnFailure::Continue && self.goes_on() => None,
+            Progress::Failed | Progress::Held | Progress::Retrying | Progress::Returning | Progress::Returned => {
+                member.good.as_ref()
+            }
+        };
+        earlier.map_or(Offer::New, Offer::Earlier)
+    }
+
+    /// The digest of what a machine is served; `None` for one that the rollout changes nothing for.
+    pub fn offered_digest(&self, name: &Name) -> Option<Sha256> {
+        let member = self.members.get(name)?;
+        Some(match self.offer(member) {
+            Offer::New => member.digest,
+            Offer::Earlier(was) => was.digest,
+        })
+    }
+
+    /// Whether machines are still being offered it, or wait for it without a stop.
+    pub fn goes_on(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Pausing { .. } | Phase::Done { .. })
+    }
+
+    /// Whether it is under way.
+    pub fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Pausing { .. })
+    }
+
+    /// The latest revision that is good for a machine of it.
+    pub fn good(&self) -> Option<u64> {
+        self.members.values().filter_map(|member| Some(member.good.as_ref()?.revision)).max()
+    }
+
+    /// How many machines have it, of how many.
+    pub fn reached(&self) -> (usize, usize) {
+        let done = self.members.values().filter(|member| member.progress == Progress::Done).count();
+        (done, self.members.len())
+    }
+}
+
+impl Member {
+    pub(super) fn become_(&mut self, progress: Progress, now: i64) {
+        if self.progress != progress {
+            (self.progress, self.since) = (progress, now);
+        }
+    }
+
+    /// Takes it up again as `progress`; a machine that remembers its failure has to forget it first.
+    pub(super) fn begin_again(&mut self, progress: Progress, now: i64) {
+        let remembers = self.progress == Progress::Failed && self.undone && self.good.is_some();
+        let next = if remembers && progress == Progress::Offered { Progress::Retrying } else { progress };
+        self.become_(next, now);
+        self.why.clear();
+    }
+}
+
+/// All that decisions are made from.
+pub struct State {
+    /// The last revision's rollout.
+    pub rollout: Option<Rollout>,
+    /// Who may restart, and who waits for it.
+    pub leases: Leases,
+    /// When each machine last reported, Unix seconds; none: never.
+    pub heard: HashMap<Name, i64>,
+    /// How many machines each role has.
+    pub sizes: BTreeMap<Name, usize>,
+    /// How things go when no rollout says otherwise.
+    pub usual: Strategy,
+}
+
+impl State {
+    /// Whether a machine was heard from lately.
+    pub fn is_alive(&self, name: &Name, now: i64) -> bool {
+        self.heard.get(name).is_some_and(|heard| now - heard <= SILENT)
+    }
+
+    /// The strategy that holds now.
+    pub fn strategy(&self) -> &Strategy {
+        self.rollout.as_ref().filter(|rollout| rollout.is_running()).map_or(&self.usual, |rollout| &rollout.strategy)
+    }
+}
