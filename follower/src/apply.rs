@@ -11,6 +11,7 @@ use crate::compose::Compose;
 use crate::container::Container;
 use crate::docker::Engine;
 use crate::ended::{ApplyError, Ended};
+use crate::lease::LeaseError;
 use crate::plan::Wanted;
 use crate::plan::drift::Leave;
 use crate::pull::{Leader, PullError};
@@ -169,6 +170,13 @@ impl Applier {
                 self.ended(apply);
                 Ended::Proven { services, revision }
             }
+            // Nothing failed: others did, and what runs here goes on.
+            Err(ApplyError::Lease(LeaseError::Stopped(why))) => {
+                tracing::warn!(revision = apply.revision, "nothing was changed: the leader stopped it: {why}");
+                let notes = vec![format!("revision {} was left out: the leader stopped it: {why}", apply.revision)];
+                self.ended(Apply { notes, took_ms: apply.took_ms, digest: apply.digest, ..new_apply(apply.id) });
+                Ended::Dropped
+            }
             Err(error) => {
                 if !error.is_settled() {
                     self.unfinished = Some(Unfinished { wanted, insists });
@@ -177,6 +185,7 @@ impl Applier {
                 let absence = matches!(&error, ApplyError::Pull(error) if error.is_absence());
                 if promised || !absence {
                     apply.error = Some(error.to_string());
+                    apply.refused = error.is_refusal();
                     self.ended(apply);
                 }
                 Ended::Failed(error)
@@ -432,6 +441,7 @@ pub(crate) fn new_apply(id: String) -> Apply {
         left_alone: Vec::new(),
         notes: Vec::new(),
         error: None,
+        refused: false,
         took_ms: Vec::new(),
     }
 }

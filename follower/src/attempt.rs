@@ -9,6 +9,7 @@ use crate::check::{self, CheckError};
 use crate::container::Container;
 use crate::ended::ApplyError;
 use crate::journal::Record;
+use crate::lease::Leased;
 use crate::plan::{Inputs, Plan, Wanted, plan};
 use crate::pull::Pulled;
 use crate::step::Step;
@@ -66,7 +67,19 @@ impl Applier {
             apply.notes.extend(self.check(&plan, &bundle, containers.as_deref()).await?);
             lap.end("check");
         }
-        self.lease(apply, &plan).await?;
+        let (containers, plan) = match self.lease(apply, &plan).await? {
+            Leased::AtOnce => (containers, plan),
+            // The machine may be another one than when the wait began.
+            Leased::Later => {
+                let containers = match &engine {
+                    Some(engine) => Some(engine.containers().await?),
+                    None => None,
+                };
+                let plan = self.plan(&bundle, revision, wanted, containers.as_deref()).await?;
+                (containers, plan)
+            }
+        };
+        lap.end("lease");
         // What comes now is not what is watched any more.
         if !plan.is_empty() {
             self.watched = None;
@@ -223,14 +236,6 @@ impl Applier {
         check::run(&plan.checks, bundle, &self.staging, site).await
     }
 
-    /// Whether containers may be restarted now. Everything is checked, and
-    /// nothing is changed yet: an apply that may not go on leaves no trace.
-    #[allow(clippy::unused_async, reason = "the step has its place before it has its work")]
-    async fn lease(&mut self, _apply: &mut Apply, _plan: &Plan) -> Result<(), ApplyError> {
-        Step::Lease.begins();
-        Ok(())
-    }
-
     /// Stages, commits and swaps what the plan says; whether a record was
     /// committed. `failed` is what is being undone by it.
     pub(crate) async fn write(
@@ -244,7 +249,7 @@ impl Applier {
         let written =
             Applied::written(id, bundle, revision, plan.services.clone(), self.applied.as_ref(), clock::now());
         let record = Record {
-            applied: Applied { failed, ..written },
+            applied: Applied { failed, leased: self.leader.leases(), ..written },
             steps: plan.steps.clone(),
             actions: plan.actions.clone(),
             deferred: plan.deferred.clone(),

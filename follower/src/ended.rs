@@ -3,6 +3,7 @@
 use crate::check::CheckError;
 use crate::compose::ComposeError;
 use crate::docker::EngineError;
+use crate::lease::LeaseError;
 use crate::plan::PlanError;
 use crate::pull::PullError;
 use crate::store::{StoreError, WriteError};
@@ -14,6 +15,8 @@ use std::collections::BTreeSet;
 pub enum Ended {
     /// There was nothing to do.
     Nothing,
+    /// The leader stopped it before anything was changed; only another bundle is news.
+    Dropped,
     /// It was written, acted on and proven.
     Proven {
         /// The services that were acted on.
@@ -46,6 +49,9 @@ pub enum ApplyError {
     /// The disk could not be looked at, or the state not be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Containers may not be restarted for it.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// The files could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -117,6 +123,11 @@ fn runs(revision: Option<u64>) -> String {
 }
 
 impl ApplyError {
+    /// Whether the bundle itself is refused, before anything was changed: another attempt would end the same.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Check(_) | Self::Plan(_))
+    }
+
     /// Whether what follows from it is written down already; otherwise what was
     /// asked for has to be asked for again.
     pub fn is_settled(&self) -> bool {
@@ -128,6 +139,7 @@ impl ApplyError {
                 | Self::UndoFailed { .. }
                 | Self::NothingToUndo { .. }
                 | Self::GivenUp { .. }
+                | Self::Lease(LeaseError::Stopped(_))
         )
     }
 }

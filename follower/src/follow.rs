@@ -216,6 +216,7 @@ impl Follow {
             applied.map_or((0, String::new()), |applied| (applied.revision, applied.digest.to_string()));
         match ended {
             Ended::Nothing => {}
+            Ended::Dropped => self.queue.concede(),
             Ended::Proven { services, revision } => {
                 self.queue.satisfy(services, *revision);
                 self.told = None;
@@ -236,8 +237,11 @@ impl Follow {
         } else {
             self.retry_at = None;
             self.retry.reset();
-            // What runs is what is wanted now, or what was wanted is not tried again.
-            self.seen = self.applier.gave_up();
+            // What runs is what is wanted now, or what was wanted is not tried again; what the
+            // leader stopped stays what was seen last, so that only another bundle is news.
+            if !matches!(ended, Ended::Dropped) {
+                self.seen = self.applier.gave_up();
+            }
         }
     }
 

@@ -20,6 +20,7 @@ pub mod error;
 pub mod follow;
 pub mod http;
 pub mod journal;
+pub mod lease;
 pub mod previous;
 pub mod prove;
 pub mod pull;
@@ -79,7 +80,8 @@ pub async fn run(
     let failed = applied.as_ref().and_then(|applied| applied.failed.clone());
     let data_folder = config.data_folder.canonicalize().unwrap_or_else(|_| config.data_folder.clone());
     let board = Arc::new(Board::new(running, owes, failed, config.docker.is_some(), &data_folder));
-    let leader = Arc::new(Leader::new(client, config.name.clone()));
+    let leases = applied.as_ref().is_some_and(|applied| applied.leased);
+    let leader = Arc::new(Leader::new(client, config.name.clone(), leases));
     let queue = Arc::new(Queue::default());
     let limits = Arc::new(config.limits.clone());
     let docker = config.docker.as_ref().map(|docker| Docker {

@@ -6,9 +6,10 @@ use http::header::{IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderName, Method, StatusCode};
 use lockstep_edge::Client;
 use lockstep_edge::client::{Answer, CallError};
-use lockstep_shared::api::Status;
-use lockstep_shared::bundle::{BadBundle, DELTA};
+use lockstep_shared::api::{Lease, LeaseRequest, Status};
+use lockstep_shared::bundle::{BadBundle, DELTA, Told};
 use lockstep_shared::{Bundle, Name, Sha256};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Leader {
     name: Name,
     /// What came last: what the next delta may be from.
     last: Mutex<Option<Arc<Bundle>>>,
+    /// Whether it wants to be asked before containers are restarted.
+    leases: AtomicBool,
 }
 
 /// What a pull gave.
@@ -85,9 +88,14 @@ impl PullError {
 }
 
 impl Leader {
-    /// The leader behind `client`, for the follower `name`.
-    pub fn new(client: Client, name: Name) -> Self {
-        Self { client, name, last: Mutex::default() }
+    /// The leader behind `client`, for the follower `name`; `leases` is what it last said of restarts.
+    pub fn new(client: Client, name: Name, leases: bool) -> Self {
+        Self { client, name, last: Mutex::default(), leases: AtomicBool::new(leases) }
+    }
+
+    /// Whether it wants to be asked before containers are restarted.
+    pub fn leases(&self) -> bool {
+        self.leases.load(Ordering::Relaxed)
     }
 
     /// The machine that this follower is.
@@ -117,18 +125,33 @@ impl Leader {
         }
     }
 
-    fn take(&self, (bundle, revision): (Bundle, u64)) -> Result<Pulled, PullError> {
+    fn take(&self, (bundle, told): (Bundle, Told)) -> Result<Pulled, PullError> {
         if bundle.machine != self.name {
             return Err(PullError::Machine(bundle.machine));
         }
+        self.leases.store(told.leased, Ordering::Relaxed);
         let bundle = Arc::new(bundle);
         let size: usize = bundle.files.iter().map(|file| file.content.len()).sum();
         *self.last() = (size <= MOST_KEPT).then(|| bundle.clone());
-        Ok(Pulled::New(bundle, revision))
+        Ok(Pulled::New(bundle, told.revision))
     }
 
     fn last(&self) -> MutexGuard<'_, Option<Arc<Bundle>>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks whether containers may be restarted now. The leader holds the question until it is so, for up to a minute.
+    pub async fn lease(&self, request: &LeaseRequest) -> Result<Lease, PullError> {
+        let body = Bytes::from(serde_json::to_vec(request).unwrap_or_default());
+        let answer = self.client.send(Method::POST, "/lease", &[], Some(body), ANSWER + WAIT).await?;
+        if !answer.status.is_success() {
+            return Err(refused(&answer));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| PullError::Refused {
+            status: answer.status.as_u16(),
+            title: "an answer that can't be read".to_owned(),
+            detail: error.to_string(),
+        })
     }
 
     /// Tells the leader how this follower is.
