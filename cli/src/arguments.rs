@@ -108,6 +108,11 @@ pub(crate) enum Command {
         /// Only if it is this plan, by the id that lockstep plan gave
         #[arg(long, value_name = "ID")]
         plan: Option<String>,
+        #[command(flatten)]
+        going: crate::command::Going,
+        /// Leave a rollout in waves alone once it has begun
+        #[arg(long, conflicts_with = "wait")]
+        detach: bool,
         /// Wait until every follower has proven it or failed; exit 3 if any failed
         #[arg(long)]
         wait: bool,
@@ -116,6 +121,16 @@ pub(crate) enum Command {
         timeout: u64,
         /// Print JSON
         #[arg(long)]
+        json: bool,
+    },
+    /// Show how far the last revision has come, and steer it
+    Rollout {
+        #[command(subcommand)]
+        steer: Option<crate::command::Steer>,
+        #[command(flatten)]
+        root: Root,
+        /// Print JSON
+        #[arg(long, global = true)]
         json: bool,
     },
     /// Tell the followers again, without publishing

@@ -108,6 +108,29 @@ impl Socket {
         self.send(Method::DELETE, target, None).await
     }
 
+    /// Server-sent events, from the one after `last` on.
+    pub(crate) async fn events(&self, target: &str, last: Option<&str>) -> Result<Events, Failed> {
+        let Way::Wire { http, base } = &self.0 else {
+            return Err(failed("no leader is running: there is nothing to follow (lockstep leader)"));
+        };
+        let mut request = http.get(format!("{base}{target}")).header("accept", "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| failed(format!("the leader did not answer: {}", innermost(&error))))?;
+        if !answer.status().is_success() {
+            let problem: Result<Problem, _> = serde_json::from_slice(&answer.bytes().await?);
+            return Err(problem.map_or_else(
+                |_| failed("the leader did not say what happens: see its log"),
+                |problem| failed(problem.detail),
+            ));
+        }
+        Ok(Events { answer, read: Vec::new() })
+    }
+
     async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -129,6 +152,61 @@ impl Socket {
             |problem| failed(problem.detail),
         ))
     }
+}
+
+/// A stream of server-sent events (the HTML standard, section 9.2).
+pub(crate) struct Events {
+    answer: reqwest::Response,
+    read: Vec<u8>,
+}
+
+/// One event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// Its number: what to say when one comes again.
+    pub(crate) id: Option<String>,
+    /// Its kind.
+    pub(crate) event: String,
+    /// What it says.
+    pub(crate) data: String,
+}
+
+impl Events {
+    /// The next one; `None` when the leader ends the stream.
+    pub(crate) async fn next(&mut self) -> Result<Option<Heard>, Failed> {
+        loop {
+            while let Some(end) = self.read.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = self.read.drain(..end + 2).collect();
+                if let Some(heard) = heard(&String::from_utf8_lossy(&block)) {
+                    return Ok(Some(heard));
+                }
+            }
+            match self.answer.chunk().await {
+                Ok(Some(chunk)) => self.read.extend_from_slice(&chunk),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(failed(format!("the leader fell silent: {}", innermost(&error)))),
+            }
+        }
+    }
+}
+
+/// One block of lines; `None` where it only keeps the connection alive.
+fn heard(block: &str) -> Option<Heard> {
+    let mut heard = Heard::default();
+    for (name, value) in block.lines().filter_map(|line| line.split_once(':')) {
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "id" => heard.id = Some(value.to_owned()),
+            "event" => value.clone_into(&mut heard.event),
+            "data" if heard.data.is_empty() => value.clone_into(&mut heard.data),
+            "data" => {
+                heard.data.push('\n');
+                heard.data.push_str(value);
+            }
+            _ => {}
+        }
+    }
+    (!heard.data.is_empty()).then_some(heard)
 }
 
 async fn wire(
@@ -175,4 +253,16 @@ async fn files(
 /// A text as one segment of a path, or one value of a query.
 pub(crate) fn escaped(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::heard;
+
+    #[test]
+    fn events_are_read_as_the_standard_says() {
+        let one = heard("event: machine\nid: 7\ndata: {\"a\":\ndata: 1}\n\n").unwrap();
+        assert_eq!((one.id.as_deref(), one.event.as_str(), one.data.as_str()), (Some("7"), "machine", "{\"a\":\n1}"));
+        assert_eq!(heard(":\n\n"), None);
+    }
 }

@@ -4,6 +4,7 @@ use super::lookback::{changed, look, plain};
 use super::{print, print_json, say};
 use crate::exit::{Done, Failed};
 use crate::moment;
+use crate::printable::printable;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use lockstep_leader::history::Listing;
 use std::path::Path;
@@ -60,7 +61,10 @@ fn table(listing: &Listing) -> String {
             plain(&entry.author),
             plain(&entry.message),
             plain(&entry.release),
-            changed(entry),
+            match &entry.rollout {
+                Some(rollout) => format!("{}\nrollout {}", changed(entry), printable(rollout)),
+                None => changed(entry),
+            },
         ]);
     }
     let mut out = format!("{table}\n");

@@ -9,9 +9,11 @@ mod diff;
 mod disk;
 mod drift;
 mod follower;
+mod going;
 mod history;
 mod import;
 mod leader;
+mod live;
 mod lookback;
 mod man;
 pub(crate) mod migrate;
@@ -21,6 +23,7 @@ mod publish;
 mod render;
 mod revision;
 mod rollback;
+mod rollout;
 mod secrets;
 pub(crate) mod settings;
 mod show;
@@ -32,10 +35,12 @@ pub(crate) use audit::Options as AuditOptions;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use diff::Options as DiffOptions;
+pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
+pub(crate) use rollout::Steer;
 pub(crate) use secrets::Secrets;
 
 use crate::arguments::{Arguments, Command};
@@ -74,10 +79,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
             render::run(&root.path(), &role, machine.as_deref(), out.as_deref(), format)
         }
         Command::Plan { root, json } => wait_for(plan::run(&root.path(), json)),
-        Command::Publish { root, message, yes, plan, wait, timeout, json } => {
-            let options = publish::Options { message, yes, plan, wait: wait.then_some(timeout), json };
+        Command::Publish { root, message, yes, plan, going, detach, wait, timeout, json } => {
+            let wait = wait.then_some(timeout);
+            let options = publish::Options { message, yes, plan, wish: going.wish()?, detach, wait, json };
             wait_for(publish::run(&root.path(), options))
         }
+        Command::Rollout { steer, root, json } => wait_for(rollout::run(&root.path(), steer, json)),
         Command::Notify { root, services, json } => wait_for(notify::run(&root.path(), services, json)),
         Command::Settings { command } => wait_for(settings::run(command)),
         Command::Migrate { root, options } => wait_for(migrate::run(&root.path(), options)),

@@ -1,12 +1,16 @@
 //! `lockstep publish`: show, ask, publish, notify; and wait, if wished.
 
 use super::ask::ask;
+use super::live::{self, Ended};
 use super::show::{Paint, changes, details, pushes, say_if_unforeseen};
 use super::{author, environment, leader_config, plan, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::Socket;
 use lockstep_leader::press::{Press, Publication, Request};
+use lockstep_leader::rollout::Launch;
+use lockstep_leader::rollout::strategy::Wish;
 use lockstep_shared::api::{Fleet, Machine, State};
+use lockstep_shared::rollout::{Phase, Rollout};
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,6 +20,10 @@ pub(super) struct Options {
     pub(super) yes: bool,
     /// Only this plan.
     pub(super) plan: Option<String>,
+    /// How it goes out.
+    pub(super) wish: Wish,
+    /// Don't follow a rollout in waves.
+    pub(super) detach: bool,
     /// How long to wait for the followers, in seconds.
     pub(super) wait: Option<u64>,
     pub(super) json: bool,
@@ -27,7 +35,8 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     let Some(socket) = Socket::find(&config)? else {
         let mut press = Press::open(config, environment())?;
         let plan = if options.yes { options.plan.clone() } else { Some(agreed(press.plan(None)?, &options, paint)?) };
-        let request = Request { author: author(), message: options.message.clone(), plan };
+        let launch = Launch { wish: options.wish.clone(), standing: None };
+        let request = Request { author: author(), message: options.message.clone(), plan, launch };
         let publish = |press: &mut Press| Ok(press.publish(&request, None)?.1);
         let publication = super::recorded(&mut press, "publish", publish, Publication::noted)?;
         report(&publication, &options, paint)?;
@@ -44,11 +53,36 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     } else {
         Some(agreed(socket.get("/admin/plan").await?, &options, paint)?)
     };
-    let request = serde_json::json!({"message": options.message, "plan": plan});
+    let request = serde_json::json!({"message": options.message, "plan": plan, "rollout": options.wish});
     let publication: Publication = socket.post("/admin/publish", &request).await?;
     report(&publication, &options, paint)?;
-    match options.wait {
-        Some(seconds) => wait(&socket, &publication, Duration::from_secs(seconds), &options).await,
+    let end = options.wait.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    if publication.new && (options.wait.is_some() || (publication.waves && !options.detach)) {
+        match live::follow(&socket, Some(publication.revision), end.map(Into::into), options.json).await? {
+            Ended::Over(rollout) => {
+                let well = options.json || live::conclude(&rollout, paint)?;
+                // What was stopped is told: the others' lines would bury it.
+                if options.wait.is_none() || rollout.phase != Phase::Done {
+                    return Ok(if well && rollout.phase == Phase::Done { Done::Good } else { Done::NotFollowed });
+                }
+            }
+            Ended::Replaced(later) => {
+                say(&format!("revision {} took its place: lockstep rollout watch follows that one", later.revision));
+                return Ok(Done::NotFollowed);
+            }
+            Ended::Left => {
+                say(
+                    "the rollout goes on without this terminal: lockstep rollout shows it, lockstep rollout stop stops it",
+                );
+                return Ok(Done::NotFollowed);
+            }
+            Ended::Late => {}
+        }
+    } else if publication.waves {
+        say("it goes out in waves: lockstep rollout watch follows it");
+    }
+    match end {
+        Some(end) => wait(&socket, &publication, end, &options).await,
         None => Ok(Done::Good),
     }
 }
@@ -80,6 +114,9 @@ fn agreed(planned: Publication, options: &Options, paint: Paint) -> Result<Strin
 fn show(publication: &Publication, paint: Paint) -> Result<(), Failed> {
     print(&changes(&publication.changes, paint))?;
     say_if_unforeseen(&publication.changes);
+    if let Some(before) = &publication.before {
+        say(before);
+    }
     Ok(())
 }
 
@@ -91,7 +128,8 @@ fn report(publication: &Publication, options: &Options, paint: Paint) -> Result<
         show(publication, paint)?;
     }
     if publication.new {
-        print(&format!("published revision {}\n{}", publication.revision, pushes(&publication.pushes, paint)))
+        let how = if publication.waves { format!(": {}", publication.strategy) } else { String::new() };
+        print(&format!("published revision {}{how}\n{}", publication.revision, pushes(&publication.pushes, paint)))
     } else {
         say(&plan::nothing(publication));
         Ok(())
@@ -99,14 +137,19 @@ fn report(publication: &Publication, options: &Options, paint: Paint) -> Result<
 }
 
 /// Waits until every follower runs what is published, or failed at it.
-async fn wait(socket: &Socket, publication: &Publication, time: Duration, options: &Options) -> Result<Done, Failed> {
-    let start = Instant::now();
+async fn wait(socket: &Socket, publication: &Publication, end: Instant, options: &Options) -> Result<Done, Failed> {
     let mut fleet: Fleet = socket.get("/admin/fleet").await?;
-    while !fleet.machines.iter().all(|machine| settled(machine, publication.revision)) && start.elapsed() < time {
-        let seconds = time.saturating_sub(start.elapsed()).as_secs().clamp(1, 30);
+    let over = |fleet: &Fleet| {
+        let ended = |rollout: &Rollout| matches!(rollout.phase, Phase::Stopped | Phase::Returned);
+        fleet.rollout.as_ref().is_some_and(ended)
+            || fleet.machines.iter().all(|machine| settled(machine, publication.revision))
+    };
+    while !over(&fleet) && Instant::now() < end {
+        let seconds = end.saturating_duration_since(Instant::now()).as_secs().clamp(1, 30);
         fleet = socket.get(&format!("/admin/fleet?after={}&seconds={seconds}", fleet.sequence)).await?;
     }
-    let (followed, not): (Vec<&Machine>, Vec<&Machine>) = fleet.machines.iter().partition(|machine| current(machine));
+    let follows = |machine: &&Machine| current(machine, publication.revision);
+    let (followed, not): (Vec<&Machine>, Vec<&Machine>) = fleet.machines.iter().partition(follows);
     if !options.json {
         let touched = |machine: &Machine| publication.changes.iter().any(|change| change.machine == machine.name);
         for machine in followed.iter().filter(|machine| touched(machine)).chain(&not) {
@@ -129,9 +172,11 @@ async fn wait(socket: &Socket, publication: &Publication, time: Duration, option
     Ok(Done::NotFollowed)
 }
 
-fn current(machine: &Machine) -> bool {
+fn current(machine: &Machine, revision: u64) -> bool {
     let status = machine.status.as_ref();
-    status.is_some_and(|status| status.state == State::Applied)
+    // A leader of an earlier version doesn't say what it offers: then it is what is published.
+    (machine.offered == revision || machine.offered == 0)
+        && status.is_some_and(|status| status.state == State::Applied)
         && status.and_then(|status| status.running.as_ref()).is_some_and(|running| running.digest == machine.wanted)
 }
 
@@ -143,5 +188,6 @@ fn settled(machine: &Machine, revision: u64) -> bool {
                 .as_ref()
                 .is_some_and(|apply| apply.revision >= revision || apply.digest == Some(machine.wanted))
     });
-    failed || current(machine)
+    let given_up = machine.status.as_ref().and_then(|status| status.failed.as_ref());
+    failed || given_up.is_some_and(|given_up| given_up.digest == machine.wanted) || current(machine, revision)
 }

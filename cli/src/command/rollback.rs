@@ -9,6 +9,7 @@ use crate::socket::Socket;
 use lockstep_leader::history::Shown;
 use lockstep_leader::press::Press;
 use lockstep_leader::rollback::{Request, Rollback};
+use lockstep_leader::rollout::Launch;
 use lockstep_leader::source::PLATFORM;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -25,6 +26,8 @@ pub(crate) struct Options {
     /// Put that revision's platform.yml back on disk too; what is there is kept beside it
     #[arg(long)]
     with_platform: bool,
+    #[command(flatten)]
+    going: super::Going,
     /// Don't ask
     #[arg(long)]
     yes: bool,
@@ -59,11 +62,13 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         author: author(),
         message: options.message,
         with_platform: options.with_platform,
+        launch: Launch { wish: options.going.wish()?, standing: None },
     };
     let done: Rollback = match (&socket, &mut press) {
         (Some(socket), _) => {
             let body = serde_json::json!({
                 "to": to, "from": request.from, "message": request.message, "with_platform": request.with_platform,
+                "rollout": request.launch.wish,
             });
             socket.post("/admin/rollback", &body).await?
         }
@@ -138,6 +143,9 @@ fn report(done: &Rollback) -> Result<(), Failed> {
             done.to,
             pushes(&done.pushes, paint)
         ))?;
+        if done.waves {
+            say("it goes out in waves: lockstep rollout watch follows it");
+        }
     } else {
         say(&format!("nothing to publish: revision {} has the content of revision {}", done.revision, done.to));
     }

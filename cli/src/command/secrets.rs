@@ -147,6 +147,8 @@ async fn rotate(root: &Path, name: &str, whose: serde_json::Value, yes: bool, wa
     let _: Entry = connect(root)?.post(&target(name, "/rotate"), &whose).await?;
     let options = publish::Options {
         plan: None,
+        wish: lockstep_leader::rollout::strategy::Wish::default(),
+        detach: true,
         message: format!("a new value of the secret {name}"),
         yes,
         wait: wait.then_some(300),

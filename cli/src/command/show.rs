@@ -5,6 +5,7 @@ use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use lockstep_leader::difference::MachineChange;
 use lockstep_leader::foresee::Foreseen;
 use lockstep_shared::api::{Change, Fleet, Machine, Outcome, Push, State};
+use lockstep_shared::rollout::{MemberState, Phase};
 use std::io::IsTerminal as _;
 
 /// Colours, where standard output is a terminal that wants them.
@@ -142,13 +143,17 @@ pub(super) fn fleet(fleet: &Fleet, now: i64, paint: Paint) -> String {
         table.add_row([
             machine.name.to_string(),
             machine.role.to_string(),
-            runs(machine, fleet.revision),
+            runs(machine, fleet),
             state(machine, paint),
             containers(machine),
             machine.seen.map_or("never".to_owned(), |seen| ago(now - seen)),
         ]);
     }
-    let mut out = format!("published: revision {}\n{table}\n", fleet.revision);
+    let mut out = format!("published: revision {}\n", fleet.revision);
+    if let Some(rollout) = fleet.rollout.as_ref().filter(|rollout| rollout.phase != Phase::Done) {
+        out += &format!("rollout: {}\n", super::rollout::phase(rollout, paint));
+    }
+    out += &format!("{table}\n");
     for machine in &fleet.machines {
         for line in details(machine).into_iter().chain(super::drift::lines(machine, paint)) {
             out.push_str(&format!("{}: {line}\n", machine.name));
@@ -157,12 +162,36 @@ pub(super) fn fleet(fleet: &Fleet, now: i64, paint: Paint) -> String {
     out
 }
 
-fn runs(machine: &Machine, published: u64) -> String {
-    match machine.status.as_ref().and_then(|status| status.running.as_ref()) {
-        None => "-".to_owned(),
-        Some(running) if running.digest == machine.wanted => format!("{published} (current)"),
-        Some(running) => format!("{} (behind)", running.revision),
+/// What it runs, and how that is to what it should.
+fn runs(machine: &Machine, fleet: &Fleet) -> String {
+    let status = machine.status.as_ref();
+    let running = status.and_then(|status| status.running.as_ref());
+    if let Some(failed) = failed(machine, fleet) {
+        return match running {
+            Some(running) => format!("FAILED({failed}), RUNNING({})", running.revision),
+            None => format!("FAILED({failed})"),
+        };
     }
+    match running {
+        None => "-".to_owned(),
+        Some(running) if running.digest != machine.wanted => format!("{} (behind)", running.revision),
+        Some(_) if machine.offered == fleet.revision || machine.offered == 0 => format!("{} (current)", fleet.revision),
+        Some(_) => match fleet.rollout.as_ref().map(|rollout| rollout.phase) {
+            Some(Phase::Returned | Phase::Stopped) => format!("{} (not {})", machine.offered, fleet.revision),
+            _ => format!("{} (waits)", machine.offered),
+        },
+    }
+}
+
+/// The revision that failed on a machine and is not run there: as its follower says, or as the rollout remembers.
+fn failed(machine: &Machine, fleet: &Fleet) -> Option<u64> {
+    let said = machine.status.as_ref().and_then(|status| status.failed.as_ref()).map(|failed| failed.revision);
+    let remembered = || {
+        let rollout = fleet.rollout.as_ref()?;
+        let member = rollout.machines.iter().find(|member| member.name == machine.name)?;
+        (member.state == MemberState::Failed).then_some(rollout.revision)
+    };
+    said.or_else(remembered)
 }
 
 fn state(machine: &Machine, paint: Paint) -> String {
