@@ -23,6 +23,7 @@ mod platform_file;
 mod privilege;
 mod pryv;
 mod revisions;
+mod rollouts;
 mod scripts;
 mod settings;
 mod templates;

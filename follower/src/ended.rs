@@ -125,7 +125,7 @@ fn runs(revision: Option<u64>) -> String {
 impl ApplyError {
     /// Whether the bundle itself is refused, before anything was changed: another attempt would end the same.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Check(_) | Self::Plan(_))
+        matches!(self, Self::Check(CheckError::Refused { .. } | CheckError::Unseen { .. }) | Self::Plan(_))
     }
 
     /// Whether what follows from it is written down already; otherwise what was

@@ -43,9 +43,10 @@ impl Applier {
     /// checked, and nothing is changed yet: an apply that may not go on leaves no trace.
     pub(crate) async fn lease(&self, apply: &mut Apply, plan: &Plan) -> Result<Leased, LeaseError> {
         Step::Lease.begins();
-        let down = plan.actions.iter().filter(|action| {
-            matches!(action.verb, Verb::Restart | Verb::Converge | Verb::Recreate | Verb::Create)
-        });
+        let down = plan
+            .actions
+            .iter()
+            .filter(|action| matches!(action.verb, Verb::Restart | Verb::Converge | Verb::Recreate | Verb::Create));
         let services: BTreeSet<String> = down.map(|action| action.service.clone()).collect();
         if services.is_empty() || !self.leader.leases() {
             return Ok(Leased::AtOnce);
