@@ -61,6 +61,9 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         match live::follow(&socket, Some(publication.revision), end.map(Into::into), options.json).await? {
             Ended::Over(rollout) => {
                 let well = options.json || live::conclude(&rollout, paint)?;
+                if let Some(end) = end.filter(|_| rollout.phase != Phase::Done) {
+                    calm(&socket, end).await?;
+                }
                 // What was stopped is told: the others' lines would bury it.
                 if options.wait.is_none() || rollout.phase != Phase::Done {
                     return Ok(if well && rollout.phase == Phase::Done { Done::Good } else { Done::NotFollowed });
@@ -134,6 +137,16 @@ fn report(publication: &Publication, options: &Options, paint: Paint) -> Result<
         say(&plan::nothing(publication));
         Ok(())
     }
+}
+
+/// Waits until nobody is at anything any more: also who failed is back then.
+async fn calm(socket: &Socket, end: Instant) -> Result<(), Failed> {
+    let mut fleet: Fleet = socket.get("/admin/fleet").await?;
+    let applies = |machine: &Machine| machine.status.as_ref().is_some_and(|status| status.state == State::Applying);
+    while fleet.machines.iter().any(applies) && Instant::now() < end {
+        fleet = socket.get(&format!("/admin/fleet?after={}&seconds=1", fleet.sequence)).await?;
+    }
+    Ok(())
 }
 
 /// Waits until every follower runs what is published, or failed at it.
