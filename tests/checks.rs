@@ -61,7 +61,7 @@ fn nginx_itself_says_whether_it_would_take_the_files() {
     platform.platform_yml("settings: {A: 'retrun 200 two;'}\n");
     let output = platform.run(&["publish", "--yes", "--wait", "--timeout", "60"]);
     assert_eq!(output.status.code(), Some(3));
-    let error = status(&platform).apply.unwrap().error.unwrap();
+    let error = change(&platform).error.unwrap();
     assert!(error.starts_with("nothing was changed") && error.contains("unknown directive \"retrun\""), "{error}");
     assert!(error.contains("/app/conf/site-a.conf:1"), "{error}");
     assert_eq!((fs::read_to_string(&file).unwrap(), Engine::started(&name)), (old, before.clone()));
@@ -110,7 +110,7 @@ fn a_check_sees_its_file_where_the_service_mounts_it_and_ends_in_time() {
     let failed = |platform: &Platform| {
         let output = platform.run(&["publish", "--yes", "--wait", "--timeout", "60"]);
         assert_eq!(output.status.code(), Some(3), "{}", text(&output.stdout));
-        status(platform).apply.unwrap().error.unwrap()
+        change(platform).error.unwrap()
     };
     platform.platform_yml("settings: {A: bad}\n");
     assert!(failed(&platform).contains("failed with exit code 1"));

@@ -1,7 +1,7 @@
 //! One machine with one container, to which faults happen.
 
 use crate::harness::{PATIENCE, Platform, Process, Project, text, tree};
-use lockstep_shared::api::{State, Status, Undo};
+use lockstep_shared::api::{Apply, State, Status, Undo};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -232,6 +232,11 @@ impl Machine {
             }),
             "new, APPLIED(2)" => (new, |status| is(status, State::Applied, 2) && status.failed.is_none()),
             "old, refused" => ("old", |status| is(status, State::Failed, 1) && said(status, "nothing was changed")),
+            "old, waits for the leader" => ("old", |status| {
+                let asked =
+                    |apply: &Apply| apply.error.as_ref().is_some_and(|error| error.contains("could not be asked"));
+                is(status, State::Failed, 1) && status.last_change.as_ref().is_some_and(asked)
+            }),
             "new, to be noted" => (new, |status| is(status, State::Failed, 2) && said(status, "No space left")),
             "new, owed" => (new, |status| is(status, State::Failed, 1) && said(status, "the files are written")),
             "old, FAILED(2) RUNNING(1)" => ("old", |status| {
