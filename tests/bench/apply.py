@@ -91,18 +91,48 @@ def until_written(apply: dict) -> float:
     return sum(took for step, took in apply["took_ms"] if step not in ("act", "prove", "act and prove", "report"))
 
 
+def serially(home: pathlib.Path, data: pathlib.Path) -> float:
+    """Milliseconds to write the same files beside, each by itself: temporary file, sync, rename, sync of its folder."""
+    contents = [(home / "serial" / file.relative_to(data), file.read_bytes()) for file in data.rglob("*.conf")]
+    for path, _ in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    for path, content in contents:
+        staged = path.with_name(path.name + ".new")
+        with staged.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    return (time.perf_counter() - start) * 1000
+
+
 def files(home: pathlib.Path) -> None:
-    for count, size, setting, what in [(30, 100_000, "ALL", "all changed"), (70, 592_000, "ONE", "one changed")]:
+    for count, size, setting, what in [
+        (30, 100_000, "ALL", "all changed"),
+        (70, 592_000, "ALL", "all changed"),
+        (70, 592_000, "ONE", "one changed"),
+    ]:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
         tree.write(home, "role", count, size)
         pair = Pair(home, "role", None)
         try:
-            times = []
+            times, written, serial = [], [], []
             for number in range(ROUNDS):
                 pair.set(**{setting: f"value {number}"})
                 pair.publish()
-                times.append(until_written(pair.apply()))
+                apply = pair.apply()
+                times.append(until_written(apply))
+                written.append(sum(took for step, took in apply["took_ms"] if step == "write"))
+                if count == 70 and setting == "ALL":
+                    serial.append(serially(home, home / "pryv"))
+            if serial:
+                ours, theirs = quantile(written, 0.5), quantile(serial, 0.5)
+                row(f"{count} files, {size // 1000} KB, all changed, made durable: p50, ms", f"{ours:.1f}", f"serial {theirs:.1f}", f"{ours / theirs:.2f}")
             row(f"/notify to durable, {count} files, {size // 1000} KB, {what}: p50, ms", f"{quantile(times, 0.5):.2f}")
             row("  the same: p99, ms", f"{quantile(times, 0.99):.2f}")
             row("follower: memory, MB", f"{pair.memory(1):.1f}")
