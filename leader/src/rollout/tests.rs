@@ -1,6 +1,7 @@
 use super::lease::Leases;
+use super::report::{Failure, Report};
 use super::state::{Ground, Offer, Phase, Progress, Rollout, SILENT, State};
-use super::step::{Effect, Event, Failure, Report};
+use super::step::{Effect, Event};
 use super::strategy::{OnFailure, Share, Strategy};
 use lockstep_shared::api::{self, Lease, LeaseRequest, Verdict};
 use lockstep_shared::{Name, Sha256};
