@@ -1,7 +1,7 @@
 //! What changes between two sets of bundles, as people read it: unified
 //! diffs with secrets' values masked.
 
-use crate::fleet::Reports;
+use crate::fleet::Heard;
 use crate::foresee::{self, Foreseen};
 use crate::mask::Mask;
 use lockstep_shared::api::Change;
@@ -59,15 +59,18 @@ pub fn between(old: &Bundles, new: &Bundles, mask: &Mask) -> Vec<MachineChange> 
     machines.into_iter().filter_map(change).collect()
 }
 
-/// The same, as something that is about to be published: with `reports`, also
+/// The same, as something that is about to be published: with what was `heard` of followers, also
 /// what it means for containers.
-pub fn planned(old: &Bundles, new: &Bundles, mask: &Mask, reports: Option<&Reports>) -> Vec<MachineChange> {
+pub fn planned(old: &Bundles, new: &Bundles, mask: &Mask, heard: Option<&Heard>) -> Vec<MachineChange> {
     let mut changes = between(old, new, mask);
-    let Some(reports) = reports else { return changes };
+    let Some(heard) = heard else { return changes };
     for change in &mut changes {
         let (before, after) = (old.get(&change.machine), new.get(&change.machine));
-        let status = reports.status(&change.machine);
-        let foreseen = foresee::foresee(before.map(|it| &**it), after.map(|it| &**it), status.as_ref());
+        let foreseen = foresee::foresee(
+            before.map(|it| &**it),
+            after.map(|it| &**it),
+            heard.get(change.machine.as_str()).map(|status| &**status),
+        );
         change.containers = Some(foreseen);
     }
     changes
