@@ -2,6 +2,7 @@
 
 use crate::access::Access;
 use crate::audit::Audit;
+use crate::authority::{Authority, AuthorityError};
 use crate::backup;
 use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
@@ -17,6 +18,7 @@ use crate::rollout::{Conductor, Fresh, Hands, Pushes, Standing};
 use crate::store::StoreError;
 use lockstep_edge::Gate;
 use lockstep_edge::settings::ConfigError;
+use lockstep_edge::tls::Pins;
 use lockstep_shared::Name;
 use lockstep_shared::api::Push;
 use std::path::PathBuf;
@@ -49,6 +51,8 @@ pub struct Leader {
     pub access: Access,
     /// What was done, and by whom.
     pub audit: Arc<Audit>,
+    /// Issues the certificates of TLS.
+    pub authority: Arc<Authority>,
     pub(crate) press: Mutex<Press>,
     /// Whether followers can reach it; not so for one command on the files.
     listens: bool,
@@ -78,6 +82,9 @@ pub enum LeaderError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The authority of TLS.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// The port or the socket.
     #[error("{what} can't be listened on: {source}{next}")]
     Listen {
@@ -111,14 +118,16 @@ impl From<RenderError> for LeaderError {
 struct Doors {
     gate: Gate,
     pushes: Pushes,
+    pins: Arc<Pins>,
 }
 
 impl Doors {
     fn of(config: &Config) -> Result<Self, LeaderError> {
         let keys = config.keys()?;
-        let pushes = Pushes::new(config, &keys).map_err(LeaderError::Address)?;
+        let pins = Authority::pins();
+        let pushes = Pushes::new(config, &keys, &pins).map_err(LeaderError::Address)?;
         let gate = Gate::new(keys.into_iter().map(|(name, key)| (name.to_string(), key)), &config.limits);
-        Ok(Self { gate, pushes })
+        Ok(Self { gate, pushes, pins })
     }
 }
 
@@ -127,6 +136,7 @@ impl Leader {
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
         config.check_admin()?;
         config.check_rollout()?;
+        config.check_tls()?;
         backup::clear(config.root());
         // Before anything is published.
         let doors = Doors::of(&config)?;
@@ -152,9 +162,10 @@ impl Leader {
         stop: watch::Receiver<bool>,
         listens: bool,
     ) -> Result<Self, LeaderError> {
-        let Doors { gate, pushes } = doors;
+        let Doors { gate, pushes, pins } = doors;
         let (pushes, published) = (Arc::new(pushes), watch::Sender::new(Arc::new(published)));
         let audit = Arc::new(Audit::new(press.store().beside()?));
+        let authority = Arc::new(Authority::open(&config, press.store().beside()?, pins)?);
         let rollout = if listens {
             let hands = Hands {
                 published: published.clone(),
@@ -178,10 +189,24 @@ impl Leader {
             chronicle: Chronicle::start(&config.state),
             access: Access::new(press.store().beside()?)?,
             audit,
+            authority,
             press: Mutex::new(press),
             config,
             listens,
         })
+    }
+
+    /// Who a rotation of the authority waits for: whoever ever said what it trusts.
+    pub fn pinning(&self) -> Vec<Name> {
+        self.config.followers.keys().filter(|name| self.authority.heard(name)).cloned().collect()
+    }
+
+    /// The hosts that a follower's certificate names beside its fixed name, so that other
+    /// programs that go by the address find it right.
+    pub(crate) fn hosts_of(&self, machine: &Name) -> Vec<String> {
+        let Some(follower) = self.config.followers.get(machine) else { return Vec::new() };
+        let url = follower.url.as_deref().and_then(lockstep_edge::client::address).map(|address| address.host);
+        url.into_iter().chain(follower.addresses.iter().cloned()).collect()
     }
 
     /// What followers last said, for what a plan tells of containers; none where
