@@ -22,7 +22,7 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
             tracing::debug!(machine, state = ?status.state, "report");
             leader.chronicle.note(machine, &status);
             leader.rollout.report(machine, &status);
-            leader.reports.store(machine, status);
+            leader.reports.store(machine, admitted.seal.created(), status);
             let mut answer = Response::new(Full::<Bytes>::default());
             *answer.status_mut() = StatusCode::NO_CONTENT;
             answer
