@@ -5,6 +5,7 @@ mod ask;
 mod audit;
 mod backup;
 mod blame;
+mod ca;
 mod diff;
 mod disk;
 mod drift;
@@ -37,6 +38,7 @@ pub(crate) use access::Access;
 pub(crate) use audit::Options as AuditOptions;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
+pub(crate) use ca::Ca;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use follow::Following;
 pub(crate) use going::Going;
@@ -103,6 +105,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Restore { root, options } => backup::restore(&root.path(), options),
         Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
+        Command::Ca { root, ca } => wait_for(ca::run(&root.path(), ca)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),

@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod audited;
+mod authority;
 mod conf;
 mod door;
 mod extract;
@@ -112,6 +113,9 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(settings::schema))
         .routes(routes!(access::tokens, access::create))
         .routes(routes!(access::revoke))
+        .routes(routes!(authority::show))
+        .routes(routes!(authority::rotate))
+        .routes(routes!(authority::finish))
         .routes(routes!(audit::audit))
         .routes(routes!(audit::verdict))
         .routes(routes!(secrets::secrets))
