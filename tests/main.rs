@@ -28,5 +28,6 @@ mod rollouts;
 mod scripts;
 mod settings;
 mod templates;
+mod tls;
 mod undo;
 mod verbs;
