@@ -2,6 +2,7 @@
 //! followers it has.
 
 use crate::rollout::strategy::{BadStrategy, Strategy};
+use crate::roster::Members;
 use lockstep_edge::settings::{self, ConfigError};
 use lockstep_edge::{Limits, key};
 use lockstep_shared::{Key, Name};
@@ -19,6 +20,8 @@ pub const FILE: &str = "config-leader/conf/config-leader.json";
 pub struct Config {
     /// Where to listen.
     pub http: Http,
+    /// How followers reach this leader: `https://HOST:PORT`, in the order to try them.
+    pub addresses: Vec<String>,
     /// Where people are listened to beside the unix socket, if anywhere.
     pub admin: Option<AdminListener>,
     /// `platform.yml`.
@@ -35,22 +38,26 @@ pub struct Config {
     pub rollout: Strategy,
     /// The declared followers.
     pub followers: BTreeMap<Name, Follower>,
+    /// These and, once the store was read, those that joined.
+    pub members: Members,
     root: PathBuf,
 }
 
 /// A listen address. Port 0 takes a free one.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Http {
     /// The address.
     pub ip: IpAddr,
     /// The port.
     pub port: u16,
+    /// Somebody else terminates TLS in front of it: `addresses` are theirs.
+    pub behind_proxy: bool,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { ip: IpAddr::from([127, 0, 0, 1]), port: 7000 }
+        Self { ip: IpAddr::from([127, 0, 0, 1]), port: 7000, behind_proxy: false }
     }
 }
 
@@ -103,6 +110,8 @@ impl std::fmt::Debug for Hidden {
 struct Raw {
     #[serde(default)]
     http: Http,
+    #[serde(default)]
+    addresses: Vec<String>,
     admin: Option<AdminListener>,
     #[serde(default)]
     paths: Paths,
@@ -151,6 +160,7 @@ impl Config {
         let under = |path: PathBuf| root.join(path);
         Ok(Self {
             http: raw.http,
+            addresses: raw.addresses,
             admin: raw.admin,
             platform: under(raw.paths.platform),
             templates: under(raw.paths.templates),
@@ -158,6 +168,7 @@ impl Config {
             limits: raw.limits,
             notify_time: Duration::from_secs(raw.notify.timeout_seconds),
             rollout: raw.rollout,
+            members: Members::declared(&raw.followers),
             followers: raw.followers,
             root: root.to_owned(),
         })
@@ -192,20 +203,28 @@ impl Config {
         self.followers.values().filter_map(|follower| follower.key_file.as_ref().map(|file| self.root.join(file)))
     }
 
-    /// Refuses a way to roll out that makes no sense, or that names what isn't declared.
+    /// Refuses a way to roll out that makes no sense, or that names what isn't
+    /// there. A role may have machines that are yet to join: a folder of templates is enough.
     pub fn check_rollout(&self) -> Result<(), ConfigFault> {
         self.rollout.check("rollout")?;
+        let members = self.members.now();
         for name in &self.rollout.canary {
-            if !self.followers.contains_key(name) {
+            if !members.contains_key(name) {
                 return Err(ConfigFault::Canary(name.clone()));
             }
         }
         for role in self.rollout.roles.keys() {
-            if self.followers.values().all(|follower| follower.role != *role) {
+            let had = members.values().any(|member| member.role == *role);
+            if !had && !self.templates.join(role.as_str()).is_dir() {
                 return Err(ConfigFault::RolloutRole(role.clone()));
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody on the way reads what followers are answered.
+    pub fn is_private(&self) -> bool {
+        self.http.behind_proxy || self.http.ip.is_loopback()
     }
 
     /// Refuses to take tokens in the clear from other machines.
@@ -232,11 +251,16 @@ pub enum ConfigFault {
     #[error("{FILE}: {0}")]
     Rollout(#[from] BadStrategy),
     /// A canary that is no follower.
-    #[error("{FILE}: rollout.canary: {0} is not declared under followers")]
+    #[error("{FILE}: rollout.canary: {0} is not declared under followers, and no machine of that name has joined")]
     Canary(Name),
     /// A role that no follower has.
-    #[error("{FILE}: rollout.roles.{0}: no follower has this role")]
+    #[error("{FILE}: rollout.roles.{0}: no follower has this role, and templates/{0} is not there")]
     RolloutRole(Name),
+    /// A machine of the file has the name of one that joined.
+    #[error(
+        "{FILE}: followers.{0}: a machine that joined with a token has this name: take it out of the file, or remove that machine while the leader is stopped (lockstep followers remove {0})"
+    )]
+    Twice(Name),
     /// Two followers have one key.
     #[error(
         "{FILE}: followers {0} and {1} have the same key: give each machine its own (openssl rand 32 | basenc --base64url | tr -d =)"

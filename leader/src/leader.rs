@@ -13,6 +13,7 @@ use crate::press::{Press, Publication, Request};
 use crate::published::Published;
 use crate::release::RenderError;
 use crate::rollout::{Conductor, Fresh, Hands, Pushes, Standing};
+use crate::roster::{self, Roster, RosterError};
 use crate::store::StoreError;
 use lockstep_edge::Gate;
 use lockstep_edge::settings::ConfigError;
@@ -27,7 +28,7 @@ pub struct Leader {
     /// How it runs.
     pub config: Config,
     /// Lets followers in.
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// What followers said.
     pub reports: Reports,
     /// Tells followers.
@@ -46,11 +47,13 @@ pub struct Leader {
     pub chronicle: Chronicle,
     /// Who may come in from elsewhere.
     pub access: Access,
+    /// The machines that follow, to change them.
+    pub roster: Roster,
     /// What was done, and by whom.
     pub audit: Arc<Audit>,
     pub(crate) press: Mutex<Press>,
     /// Whether followers can reach it; not so for one command on the files.
-    listens: bool,
+    pub(crate) listens: bool,
 }
 
 /// Why a leader doesn't run or doesn't publish.
@@ -74,6 +77,9 @@ pub enum LeaderError {
     /// What was asked for doesn't fit what is there now.
     #[error("{0}")]
     Conflict(String),
+    /// A follower, or who may be one.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -119,17 +125,29 @@ impl Doors {
         let gate = Gate::new(keys.into_iter().map(|(name, key)| (name.to_string(), key)), &config.limits);
         Ok(Self { gate, pushes })
     }
+
+    /// For those that joined as well.
+    fn open(&self, config: &Config) -> Result<(), LeaderError> {
+        for follower in config.members.now().values().filter_map(|member| member.joined.as_ref()) {
+            roster::admit(&self.gate, &self.pushes, follower)?;
+        }
+        Ok(())
+    }
 }
 
 impl Leader {
     /// Opens the store, publishes or loads what is served, and is ready to listen.
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
         config.check_admin()?;
-        config.check_rollout()?;
         backup::clear(config.root());
         // Before anything is published.
         let doors = Doors::of(&config)?;
         let mut press = Press::open(config.clone(), env)?;
+        if let Some(name) = roster::load(&config.members, press.store())?.first() {
+            return Err(ConfigFault::Twice(name.clone()).into());
+        }
+        config.check_rollout()?;
+        doors.open(&config)?;
         let published = press.start()?;
         Self::around(config, doors, press, published, stop, true)
     }
@@ -152,7 +170,7 @@ impl Leader {
         listens: bool,
     ) -> Result<Self, LeaderError> {
         let Doors { gate, pushes } = doors;
-        let (pushes, published) = (Arc::new(pushes), watch::Sender::new(Arc::new(published)));
+        let (gate, pushes, published) = (Arc::new(gate), Arc::new(pushes), watch::Sender::new(Arc::new(published)));
         let audit = Arc::new(Audit::new(press.store().beside()?));
         let rollout = if listens {
             let hands = Hands {
@@ -166,9 +184,7 @@ impl Leader {
             Conductor::idle(&config.rollout)
         };
         Ok(Self {
-            gate,
             reports: Reports::new(),
-            pushes,
             rollout,
             published,
             stop,
@@ -176,6 +192,9 @@ impl Leader {
             drifts: Drifts::new(&config.state),
             chronicle: Chronicle::start(&config.state),
             access: Access::new(press.store().beside()?)?,
+            roster: Roster::new(config.members.clone(), press.store().beside()?, gate.clone(), pushes.clone()),
+            gate,
+            pushes,
             audit,
             press: Mutex::new(press),
             config,

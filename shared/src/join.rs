@@ -8,7 +8,7 @@
 //! | 1 | flags: 1 = TLS is a proxy's, verified by the system's roots; no hash of a CA follows |
 //! | 6 | id: public, names the token in lists and in the audit |
 //! | 32 | secret |
-//! | 32 | SHA-256 of the CA's SubjectPublicKeyInfo (DER), unless flag 1 |
+//! | 32 | SHA-256 of the CA's `SubjectPublicKeyInfo` (DER), unless flag 1 |
 //! | 1 | number of addresses |
 //! | 1 + n each | an address's length and text |
 //! | 4 | the first bytes of SHA-256 over the prefix and all bytes before: tells a slip of the pen from a wrong token |
@@ -39,7 +39,7 @@ pub struct TokenId(pub [u8; 6]);
 /// How the leader is known to be the right one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pin {
-    /// By its CA: the SHA-256 of that CA's SubjectPublicKeyInfo.
+    /// By its CA: the SHA-256 of that CA's `SubjectPublicKeyInfo`.
     Authority(Sha256),
     /// By the system's roots: a proxy in front of it has a certificate of its own.
     Proxy,

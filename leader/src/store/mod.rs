@@ -10,6 +10,7 @@
 //! | `revisions.rs` | reading revisions and what differs between them |
 //! | `secrets.rs`, `drafts.rs` | secrets' values; those that wait for a revision |
 //! | `access.rs`, `audit.rs` | API tokens; the audit's chain |
+//! | `followers.rs`, `tokens.rs` | machines that joined; tokens to join with |
 //! | `proven.rs` | what machines ran, and when |
 //! | `rollout.rs` | how revisions reach machines, and restart leases |
 //! | `passphrase.rs` | the key under a passphrase |
@@ -22,6 +23,7 @@ mod audit;
 mod content;
 mod drafts;
 mod error;
+mod followers;
 mod layout1;
 pub mod passphrase;
 mod place;
@@ -35,13 +37,16 @@ mod secrets;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use access::StoredToken;
 pub use audit::{Broken, Chain, StoredRecord};
 pub use drafts::{Place as SecretPlace, Told};
 pub use error::StoreError;
+pub use followers::{Disabled, StoredFollower};
 pub use proven::Proven;
 pub use revisions::{Head, Held, Holdings, Revision, Touch, Touched};
+pub use tokens::{Revoked, StoredJoinToken, Used};
 
 use error::{io_at, sql_at};
 use lockstep_edge::durable;

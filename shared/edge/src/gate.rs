@@ -110,7 +110,7 @@ impl Gate {
 
     /// Lets somebody in, or changes what is known of them; the next request is
     /// judged by it. Nonces that were seen stay seen.
-    pub fn put(&self, entry: Entry) {
+    pub fn put(&self, entry: &Entry) {
         self.peers.rcu(|peers| {
             let mut peers = HashMap::clone(peers);
             let peer = self.peer(entry.clone(), peers.get(&entry.name));

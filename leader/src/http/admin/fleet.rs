@@ -51,6 +51,6 @@ pub(super) async fn fleet(
         };
         let _ = tokio::time::timeout(time, news).await;
     }
-    let fleet = leader.reports.fleet(&leader.published(), &leader.config.followers);
+    let fleet = leader.reports.fleet(&leader.published(), &leader.config.members.now());
     Ok(Json(Fleet { rollout: leader.rollout.view(), ..fleet }))
 }
