@@ -1,19 +1,11 @@
 //! Checks before the swap, in the image that will run the files.
 
 use crate::harness::{Engine, Platform, Project, text};
-use lockstep_shared::api::{Apply, State, Status};
+use lockstep_shared::api::State;
 use std::fs;
 
 const NGINX: &str = "lockstep-test/nginx";
 const BUSYBOX: &str = "lockstep-test/busybox";
-
-fn status(platform: &Platform) -> Status {
-    platform.fleet().machines[0].status.clone().unwrap()
-}
-
-fn change(platform: &Platform) -> Apply {
-    status(platform).last_change.unwrap()
-}
 
 fn throwaways(project: &Project) -> String {
     Engine::docker(&["ps", "-aq", "--filter", &format!("label=io.lockstep.throwaway={}", project.name)])
@@ -52,7 +44,7 @@ fn nginx_itself_says_whether_it_would_take_the_files() {
     let _follower = platform.docker_follower("core-1", &project);
     platform.publish();
     // At the first start there is no container whose image could be used.
-    assert!(change(&platform).notes.iter().any(|note| note.contains("skipped: it has no container yet")));
+    assert!(platform.change().notes.iter().any(|note| note.contains("skipped: it has no container yet")));
     let name = project.container("nginx");
     let before = Engine::started(&name);
     let file = platform.data("core-1").join("nginx/conf/site-a.conf");
@@ -61,7 +53,7 @@ fn nginx_itself_says_whether_it_would_take_the_files() {
     platform.platform_yml("settings: {A: 'retrun 200 two;'}\n");
     let output = platform.run(&["publish", "--yes", "--wait", "--timeout", "60"]);
     assert_eq!(output.status.code(), Some(3));
-    let error = change(&platform).error.unwrap();
+    let error = platform.change().error.unwrap();
     assert!(error.starts_with("nothing was changed") && error.contains("unknown directive \"retrun\""), "{error}");
     assert!(error.contains("/app/conf/site-a.conf:1"), "{error}");
     assert_eq!((fs::read_to_string(&file).unwrap(), Engine::started(&name)), (old, before.clone()));
@@ -72,8 +64,8 @@ fn nginx_itself_says_whether_it_would_take_the_files() {
     platform.platform_yml("settings: {A: 'proxy_pass http://api:3000; } location /x { include theirs.inc;'}\n");
     platform.publish();
     assert_eq!(Engine::started(&name), before);
-    assert_eq!(status(&platform).state, State::Applied);
-    assert!(change(&platform).took_ms.iter().any(|(step, _)| step == "check"));
+    assert_eq!(platform.status().state, State::Applied);
+    assert!(platform.change().took_ms.iter().any(|(step, _)| step == "check"));
     none_left(&platform, &project);
 }
 
@@ -110,7 +102,7 @@ fn a_check_sees_its_file_where_the_service_mounts_it_and_ends_in_time() {
     let failed = |platform: &Platform| {
         let output = platform.run(&["publish", "--yes", "--wait", "--timeout", "60"]);
         assert_eq!(output.status.code(), Some(3), "{}", text(&output.stdout));
-        change(platform).error.unwrap()
+        platform.change().error.unwrap()
     };
     platform.platform_yml("settings: {A: bad}\n");
     assert!(failed(&platform).contains("failed with exit code 1"));

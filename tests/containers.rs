@@ -1,15 +1,11 @@
 //! Which containers are touched, how, and what they then see: on the real engine.
 
 use crate::harness::{Engine, Platform, Project, text};
-use lockstep_shared::api::{Outcome, State, Status};
+use lockstep_shared::api::{Outcome, State};
 use serde_json::{Value, json};
 use std::fs;
 
 const BUSYBOX: &str = "lockstep-test/busybox";
-
-fn status(platform: &Platform) -> Status {
-    platform.fleet().machines[0].status.clone().unwrap()
-}
 
 /// A role of three components, each with a file that has a setting of its own.
 fn three() -> Platform {
@@ -55,7 +51,7 @@ fn exactly_the_affected_containers_are_restarted() {
     let touched: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
     assert_eq!(touched, [true, false, true, false, false]);
     assert_eq!(Engine::exec(&alpha, &["cat", "/app/conf/x.conf"]), "two");
-    let apply = status(&platform).last_change.unwrap();
+    let apply = platform.status().last_change.unwrap();
     let mut left: Vec<&str> = apply.left_alone.iter().map(|left| left.service.as_str()).collect();
     left.sort_unstable();
     assert_eq!(left, ["beta", "gamma"]);
@@ -91,7 +87,7 @@ fn the_plan_foretells_what_the_follower_then_does() {
     assert!(shown.contains("1. restart    alpha: alpha/conf/x.conf changed; short downtime"), "{shown}");
     assert!(shown.contains("1. signal:HUP beta: beta/conf/x.conf changed; no downtime"), "{shown}");
     platform.publish();
-    let apply = status(&platform).last_change.unwrap();
+    let apply = platform.status().last_change.unwrap();
     let done: Vec<_> = apply.actions.iter().map(|action| json!([action.service, action.verb, action.why])).collect();
     let told = foreseen["actions"].as_array().unwrap().iter();
     let told: Vec<_> = told.map(|action| json!([action["service"], action["verb"], action["why"]])).collect();
@@ -155,9 +151,9 @@ fn a_mounted_single_file_is_seen_anew_whatever_the_verb() {
     assert_eq!(Engine::exec(&alpha, &["cat", "/x.conf"]), "a longer value");
     assert_eq!(Engine::exec(&beta, &["cat", "/x.conf"]), "two");
     assert!(
-        status(&platform).last_change.unwrap().notes.iter().any(|note| note.contains("in place")),
+        platform.status().last_change.unwrap().notes.iter().any(|note| note.contains("in place")),
         "{:?}",
-        status(&platform).apply
+        platform.status().apply
     );
 }
 
@@ -176,10 +172,10 @@ fn a_container_that_dies_of_the_change_is_told_with_its_last_words() {
     assert_eq!(output.status.code(), Some(3));
     let said = text(&output.stdout);
     assert!(said.contains("FAILED") && said.contains("bad value") && said.contains('7'), "{said}");
-    assert_eq!(status(&platform).state, State::Failed);
+    assert_eq!(platform.status().state, State::Failed);
     platform.platform_yml("settings: {A: good}\n");
     platform.publish();
-    assert_eq!(status(&platform).state, State::Applied);
+    assert_eq!(platform.status().state, State::Applied);
 }
 
 #[test]
@@ -195,7 +191,8 @@ fn a_stopped_container_stays_stopped() {
     platform.publish();
     assert_eq!(Engine::docker(&["inspect", "-f", "{{.State.Running}}", &alpha]), "false");
     assert!(
-        status(&platform)
+        platform
+            .status()
             .apply
             .unwrap()
             .left_alone

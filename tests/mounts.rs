@@ -1,22 +1,14 @@
 //! Every kind of mount, on the real engine: what is written how, and what the
 //! container then sees.
 
-use crate::harness::{BINARY, Engine, PATIENCE, Platform, Project, text};
-use lockstep_shared::api::{Apply, Outcome, State, Status, Undo};
+use crate::harness::{BINARY, Engine, PATIENCE, Platform, Project, actions, text};
+use lockstep_shared::api::{Outcome, State, Undo};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 const BUSYBOX: &str = "lockstep-test/busybox";
 const TRAP: [&str; 3] = ["sh", "-c", "trap '' HUP; while :; do sleep 0.05; done"];
-
-fn status(platform: &Platform) -> Status {
-    platform.fleet().machines[0].status.clone().unwrap()
-}
-
-fn change(platform: &Platform) -> Apply {
-    status(platform).last_change.unwrap()
-}
 
 /// A role with one file, `app/conf/x.conf`, that holds the setting A.
 fn one() -> Platform {
@@ -28,10 +20,6 @@ fn one() -> Platform {
 
 fn host(platform: &Platform, path: &str) -> String {
     platform.data("core-1").join(path).display().to_string()
-}
-
-fn actions(apply: &Apply) -> Vec<String> {
-    apply.actions.iter().map(|action| format!("{} {}", action.verb, action.service)).collect()
 }
 
 #[test]
@@ -49,7 +37,7 @@ fn a_folder_that_docker_made_in_place_of_a_file_makes_room_for_it() {
     let follower = platform.docker_follower("core-1", &project);
     platform.publish();
     assert_eq!(Engine::exec(&app, &["cat", "/x.conf"]), "one");
-    let apply = change(&platform);
+    let apply = platform.change();
     assert_eq!(actions(&apply), ["recreate app"]);
     assert!(apply.actions[0].why.contains("Docker made a folder"), "{apply:?}");
     // One with something in it is nobody's to remove.
@@ -75,7 +63,7 @@ fn a_container_that_docker_run_made_over_a_missing_file_is_told_of_not_broken() 
     platform.publish();
     // Docker could not start it again with a file there.
     assert_eq!(Engine::started(&app), before);
-    assert!(change(&platform).left_alone[0].why.contains("docker rm -f"), "{:?}", change(&platform));
+    assert!(platform.change().left_alone[0].why.contains("docker rm -f"), "{:?}", platform.change());
     assert_eq!(fs::read_to_string(host(&platform, "app/conf/x.conf")).unwrap(), "one\n");
 }
 
@@ -94,7 +82,7 @@ fn what_hides_a_file_is_said_and_nothing_is_done() {
     platform.platform_yml("settings: {A: two}\n");
     platform.publish();
     assert_eq!([&temporary, &image].map(|name| Engine::started(name)), before);
-    let notes = change(&platform).notes.join("\n");
+    let notes = platform.change().notes.join("\n");
     assert!(
         notes.contains(&format!("app/conf/x.conf is hidden from {temporary} by the tmpfs at /app/conf")),
         "{notes}"
@@ -121,7 +109,7 @@ fn several_containers_share_a_file_and_one_gets_one_action_for_several() {
     let before = Engine::started(&signalled);
     platform.platform_yml("settings: {A: two}\n");
     platform.publish();
-    let apply = change(&platform);
+    let apply = platform.change();
     assert_eq!(actions(&apply), ["restart a", "restart b", "restart c", "signal:HUP d"]);
     assert!(apply.actions.iter().all(|action| action.outcome == Outcome::Proven), "{apply:?}");
     assert!(apply.actions[0].detail.contains("all 2 files"), "{apply:?}");
@@ -148,7 +136,7 @@ fn a_volume_that_is_bound_to_a_folder_is_that_folder() {
     let app = project.run("app", &["-v", &format!("{volume}:/conf:ro")], BUSYBOX, &[]);
     platform.platform_yml("settings: {A: two}\n");
     platform.publish();
-    let apply = change(&platform);
+    let apply = platform.change();
     assert_eq!(actions(&apply), ["restart app"]);
     assert!(apply.actions[0].detail.contains("it sees the file as written"), "{apply:?}");
     assert_eq!(Engine::exec(&app, &["cat", "/conf/x.conf"]), "two");
@@ -184,7 +172,7 @@ fn files_go_into_a_named_volume_with_owner_and_mode() {
     let app = project.container("app");
     // At the first start the volume is filled before its container runs.
     assert_eq!(Engine::exec(&app, &["cat", "/app/conf/x.conf", "/app/conf/deep/er/y.conf"]), "one\none");
-    let first = change(&platform);
+    let first = platform.change();
     assert_eq!(actions(&first), ["fill volume conf", "create app"]);
     assert!(first.actions.iter().all(|action| action.outcome == Outcome::Proven), "{first:?}");
     let listed = in_volume(&project, &["ls", "-ln", "/v/deep/er", "/v/deep"]);
@@ -207,7 +195,7 @@ fn files_go_into_a_named_volume_with_owner_and_mode() {
     let told: Vec<_> = told.map(|action| json!([action["service"], action["verb"], action["why"]])).collect();
     let before = Engine::started(&app);
     platform.publish();
-    let second = change(&platform);
+    let second = platform.change();
     let done: Vec<_> = second.actions.iter().map(|action| json!([action.service, action.verb, action.why])).collect();
     assert_eq!(told, done);
     assert_eq!(actions(&second), ["fill volume conf", "restart app"]);
@@ -219,7 +207,7 @@ fn files_go_into_a_named_volume_with_owner_and_mode() {
     fs::remove_file(platform.leader_root().join("templates/core/app/conf/x.conf.hbs")).unwrap();
     platform.publish();
     assert_eq!(in_volume(&project, &["ls", "/v"]), "deep\ntheirs");
-    let third = change(&platform);
+    let third = platform.change();
     assert!(third.files.iter().any(|file| file.path.as_str() == "app/conf/x.conf"), "{third:?}");
     let left = Engine::docker(&["ps", "-aq", "--filter", &format!("label=io.lockstep.throwaway={}", project.name)]);
     assert_eq!(left, "");
@@ -238,7 +226,7 @@ fn what_somebody_changed_in_a_volume_is_written_again() {
     platform.publish();
     let app = project.container("app");
     assert_eq!(Engine::exec(&app, &["cat", "/app/conf/x.conf", "/app/conf/new.conf"]), "one\nnew");
-    assert_eq!(change(&platform).files.len(), 2);
+    assert_eq!(platform.change().files.len(), 2);
 }
 
 #[test]
@@ -259,7 +247,7 @@ fn a_file_that_moves_into_a_volume_leaves_its_old_place() {
     platform.publish();
     assert_eq!(fs::metadata(platform.data("core-1").join("app/conf/x.conf")).unwrap().mode() & 0o777, 0o644);
     assert_eq!(in_volume(&project, &["ls", "/v"]), "deep");
-    assert_eq!(status(&platform).state, State::Applied);
+    assert_eq!(platform.status().state, State::Applied);
 }
 
 /// A follower in a container, with its home at another path than on the machine.
@@ -289,7 +277,7 @@ fn a_follower_in_a_container_knows_where_its_files_are_outside() {
     let app = project.container("app");
     assert_eq!(Engine::exec(&app, &["cat", "/conf/x.conf"]), "one");
     let data = platform.data("core-1").display().to_string();
-    assert_eq!(status(&platform).data_folder, Some(data.clone()));
+    assert_eq!(platform.status().data_folder, Some(data.clone()));
     let source = Engine::docker(&["inspect", "-f", "{{range .Mounts}}{{.Source}}{{end}}", &app]);
     assert_eq!(source, format!("{data}/app/conf"));
     let shown = {
@@ -298,14 +286,14 @@ fn a_follower_in_a_container_knows_where_its_files_are_outside() {
     };
     assert!(shown.contains("restart    app"), "{shown}");
     platform.publish();
-    let apply = change(&platform);
+    let apply = platform.change();
     assert_eq!(actions(&apply), ["restart app"], "{}", Engine::docker(&["logs", &follower]));
     assert!(apply.actions[0].detail.contains("as far as the archive API shows"), "{apply:?}");
     assert_eq!(Engine::exec(&app, &["cat", "/conf/x.conf"]), "two");
     // An env file is read by Compose, in the follower's container.
     platform.platform_yml("settings: {A: two, B: two}\n");
     platform.publish();
-    assert_eq!(actions(&change(&platform)), ["recreate app"]);
+    assert_eq!(actions(&platform.change()), ["recreate app"]);
     assert!(Engine::docker(&["inspect", "-f", "{{.Config.Env}}", &app]).contains("B=two"));
 }
 

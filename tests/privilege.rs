@@ -2,7 +2,7 @@
 //! container but its project's, no user but the one it was given.
 
 use crate::harness::{BINARY, Engine, PATIENCE, Platform, Process, Project, Proxy, repository, text};
-use lockstep_shared::api::{State, Status};
+use lockstep_shared::api::State;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,6 @@ use std::process::Command;
 
 const BUSYBOX: &str = "lockstep-test/busybox";
 const TRAP: [&str; 3] = ["sh", "-c", "trap '' HUP; while :; do sleep 0.05; done"];
-
-fn status(platform: &Platform) -> Status {
-    platform.fleet().machines[0].status.clone().unwrap()
-}
 
 /// The calls in `docs/security.md`, with identifiers as `{id}`.
 fn documented() -> BTreeSet<String> {
@@ -163,7 +159,7 @@ fn it_runs_as_a_user_of_its_own() {
     platform.publish();
     assert_ne!(Engine::started(&app), before);
     assert_eq!(Engine::exec(&app, &["cat", "/conf/x.conf"]), "two");
-    let detail = status(&platform).last_change.unwrap().actions[0].detail.clone();
+    let detail = platform.status().last_change.unwrap().actions[0].detail.clone();
     assert!(detail.contains("as far as the archive API shows"), "{detail}");
     assert_eq!(fs::metadata(platform.data("core-1").join("app/conf/x.conf")).unwrap().uid(), USER);
     // What it can't do it says, before anything is changed.

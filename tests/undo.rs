@@ -10,10 +10,6 @@ const BUSYBOX: &str = "lockstep-test/busybox";
 const PICKY: &str = "echo start >> /count/starts; read word < /app/conf/x.conf; \
     if [ \"$word\" = bad ]; then echo \"x.conf: no such word: $word\"; exit 7; fi; exec sleep infinity";
 
-fn status(platform: &Platform) -> Status {
-    platform.fleet().machines[0].status.clone().unwrap()
-}
-
 fn of(fleet: &Fleet) -> &Status {
     fleet.machines[0].status.as_ref().unwrap()
 }
@@ -100,7 +96,7 @@ fn what_ran_before_runs_again_and_the_failure_is_told_until_something_else_is_of
         status.leader_seen.is_some() && status.apply.is_none() && status.failed == told.failed
     });
     assert_eq!(starts(&platform), before);
-    assert_eq!(status(&platform).state, State::Failed);
+    assert_eq!(platform.status().state, State::Failed);
 
     // A notification has it tried once more, and undone once more.
     notify(&platform, &follower, 2);
@@ -114,7 +110,7 @@ fn what_ran_before_runs_again_and_the_failure_is_told_until_something_else_is_of
     // A correction ends it.
     platform.platform_yml("settings: {A: good}\n");
     platform.publish();
-    let well = status(&platform);
+    let well = platform.status();
     assert_eq!(
         (well.state, well.failed, well.running.map(|running| running.revision)),
         (State::Applied, None, Some(3))
@@ -219,7 +215,7 @@ fn the_first_bundle_has_nothing_to_go_back_to_and_is_not_started_again_and_again
     assert_eq!(starts(&platform), 1);
     platform.platform_yml("settings: {A: good}\n");
     platform.publish();
-    assert_eq!((status(&platform).failed, starts(&platform)), (None, 2));
+    assert_eq!((platform.status().failed, starts(&platform)), (None, 2));
 }
 
 fn of_first(fleet: &Fleet) -> Option<&Status> {
@@ -335,7 +331,7 @@ fn health_that_a_signal_turns_bad_is_waited_for_and_undone() {
     platform.until("healthy", |_| Engine::docker(&["inspect", "-f", "{{.State.Health.Status}}", &alpha]) == "healthy");
     platform.platform_yml("settings: {A: good}\n");
     platform.publish();
-    let detail = status(&platform).last_change.unwrap().actions.remove(0).detail;
+    let detail = platform.status().last_change.unwrap().actions.remove(0).detail;
     assert!(detail.starts_with("it goes on running and is healthy"), "{detail}");
     platform.platform_yml("settings: {A: bad}\n");
     let told = poison(&platform);

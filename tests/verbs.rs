@@ -1,22 +1,10 @@
 //! What is done to which container, and in which order: on the real engine.
 
-use crate::harness::{Engine, Platform, Project};
-use lockstep_shared::api::{Apply, Outcome, Status};
+use crate::harness::{Engine, Platform, Project, actions};
+use lockstep_shared::api::Outcome;
 use std::fmt::Write as _;
 
 const BUSYBOX: &str = "lockstep-test/busybox";
-
-fn status(platform: &Platform) -> Status {
-    platform.fleet().machines[0].status.clone().unwrap()
-}
-
-fn change(platform: &Platform) -> Apply {
-    status(platform).last_change.unwrap()
-}
-
-fn actions(apply: &Apply) -> Vec<String> {
-    apply.actions.iter().map(|action| format!("{} {}", action.verb, action.service)).collect()
-}
 
 fn compose(services: &[&str]) -> String {
     let mut text = "version: '3.5'\nservices:\n".to_owned();
@@ -52,7 +40,7 @@ fn a_service_that_leaves_goes_if_lockstep_created_it() {
     platform.publish();
     assert_eq!(project.containers(), [project.container("kept"), theirs.clone()]);
     assert_eq!(Engine::started(&project.container("kept")), kept);
-    let apply = change(&platform);
+    let apply = platform.change();
     assert_eq!(actions(&apply), ["remove ours"]);
     assert_eq!(apply.actions[0].outcome, Outcome::Proven);
     assert!(apply.notes.iter().any(|note| note.contains(&theirs) && note.contains("docker rm -f")), "{apply:?}");
@@ -76,7 +64,7 @@ fn a_renamed_service_gets_the_old_ones_name() {
     platform.publish();
     platform.template("core/pryv.yml", named("new"));
     platform.publish();
-    assert_eq!(actions(&change(&platform)), ["create new", "remove old"]);
+    assert_eq!(actions(&platform.change()), ["create new", "remove old"]);
     assert_eq!(project.containers(), [format!("{}-web", project.name)]);
 }
 
@@ -99,11 +87,11 @@ fn dependants_wait_until_what_they_need_is_healthy() {
     let web = project.run("web", &["-v", &mount, label], BUSYBOX, &[]);
     platform.platform_yml("settings: {A: two}\n");
     platform.publish();
-    assert_eq!(actions(&change(&platform)), ["restart db", "restart web"]);
+    assert_eq!(actions(&platform.change()), ["restart db", "restart web"]);
     let time = |name: &str, what: &str| Engine::docker(&["inspect", "-f", what, name]);
     let healthy = time(&db, "{{(index .State.Health.Log 0).Start.UnixNano}} {{.State.Health.Status}}");
     assert!(healthy.ends_with("healthy"), "{healthy}");
-    let apply = change(&platform);
+    let apply = platform.change();
     assert!(apply.actions[0].detail.contains("it is healthy"), "{apply:?}");
     // The first look comes after the interval, the first good one after the second of sleep.
     let started = |name: &str| time(name, "{{.State.StartedAt}}");
@@ -128,7 +116,7 @@ fn independent_restarts_are_one_wave() {
     }
     platform.platform_yml("settings: {A: two}\n");
     platform.publish();
-    let apply = change(&platform);
+    let apply = platform.change();
     assert_eq!(apply.actions.len(), 8);
     let act = apply.took_ms.iter().find(|(step, _)| step == "act").unwrap().1;
     let sum: f64 = apply.actions.iter().map(|action| action.took_ms).sum();

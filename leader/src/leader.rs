@@ -7,9 +7,10 @@ use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
 use crate::drift::Drifts;
 use crate::fault::Faults;
-use crate::fleet::Reports;
+use crate::fleet::{Heard, Reports};
 use crate::http::Waits;
-use crate::press::{Press, Publication, Request};
+use crate::press::{Press, Request};
+use crate::publication::{Outline, Publication};
 use crate::published::Published;
 use crate::release::RenderError;
 use crate::rollout::{Conductor, Fresh, Hands, Pushes, Standing};
@@ -204,8 +205,8 @@ impl Leader {
 
     /// What followers last said, for what a plan tells of containers; none where
     /// no follower can have said anything.
-    pub(crate) fn last_reports(&self) -> Option<&Reports> {
-        self.listens.then_some(&self.reports)
+    pub(crate) fn heard(&self) -> Option<Heard> {
+        self.listens.then(|| self.reports.heard())
     }
 
     /// What is served now.
@@ -213,18 +214,18 @@ impl Leader {
         self.published.borrow().clone()
     }
 
-    /// Publishes what is on disk. Blocks while it renders and writes.
-    pub fn publish(&self, request: &Request) -> Result<Publication, LeaderError> {
+    /// Publishes what is on disk, and serves it. Blocks while it renders and writes.
+    pub fn publish(&self, request: &Request) -> Result<Outline, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
         let mut request = request.clone();
         request.launch.standing = self.standing();
         let before = request.launch.standing.as_ref().and_then(Standing::before);
-        let (fresh, mut publication) = press.publish(&request, self.last_reports())?;
-        publication.before = before;
+        let (fresh, mut outline) = press.publish(&request)?;
+        outline.publication.before = before;
         if let Some(fresh) = fresh {
             self.serve(fresh);
         }
-        Ok(publication)
+        Ok(outline)
     }
 
     /// Tells the followers whose turn it is of a revision that is served now.
@@ -257,7 +258,7 @@ impl Leader {
     /// What publishing would change. Blocks while it renders.
     pub fn plan(&self) -> Result<Publication, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut publication = press.plan(self.last_reports())?;
+        let mut publication = press.plan(self.heard().as_ref())?;
         publication.before = self.standing().as_ref().and_then(Standing::before);
         Ok(publication)
     }

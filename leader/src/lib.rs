@@ -22,6 +22,7 @@ pub mod memo;
 pub mod migration;
 pub mod platform;
 pub mod press;
+pub mod publication;
 pub mod published;
 pub mod release;
 pub mod render;

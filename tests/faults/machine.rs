@@ -1,6 +1,6 @@
 //! One machine with one container, to which faults happen.
 
-use crate::harness::{PATIENCE, Platform, Process, Project, text, tree};
+use crate::harness::{Platform, Process, Project, text, tree, until};
 use lockstep_shared::api::{Apply, State, Status, Undo};
 use serde_json::{Value, json};
 use std::fs;
@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Files of the bundle, all with the same word.
 const FILES: u32 = 6;
@@ -138,7 +138,7 @@ impl Machine {
             self.follower = Some(self.platform.start_follower(NAME));
             return;
         }
-        until(|| held.exists(), || format!("{points} never struck:\n{}", follower.log()));
+        until("the machine gets there", || held.exists(), || format!("{points} never struck:\n{}", follower.log()));
         match fault {
             "power cut" => {
                 let after = self.mounts[0].cut_power();
@@ -192,11 +192,13 @@ impl Machine {
             }
         };
         until(
+            "the machine gets there",
             || local_status(follower).is_some_and(over),
             || format!("round {round}: {:#?}\n{:?}\n{}", local_status(follower), self.words(), follower.log()),
         );
         assert_eq!(self.words(), if bad { before } else { vec![word] }, "round {round}");
         until(
+            "the machine gets there",
             || vec![self.runs_with()] == self.words(),
             || format!("round {round}: it runs with {}", self.runs_with()),
         );
@@ -252,6 +254,7 @@ impl Machine {
         };
         let seen = || local_status(follower);
         until(
+            "the machine gets there",
             || seen().is_some_and(|status| good(&status)),
             || format!("{when} never {outcome}:\n{:#?}\n{:?}\n{}", seen(), self.words(), follower.log()),
         );
@@ -264,6 +267,7 @@ impl Machine {
         let runs = if outcome == "new, owed" { "old" } else { words };
         if self.engine.as_ref().is_none_or(OwnEngine::is_up) && outcome != "new, owed" {
             until(
+                "the machine gets there",
                 || self.runs_with() == runs,
                 || format!("{when}: it runs with {}\n{}", self.runs_with(), follower.log()),
             );
@@ -315,15 +319,6 @@ pub(crate) fn local_status(follower: &Process) -> Option<Status> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
-}
-
-fn until(good: impl Fn() -> bool, what: impl Fn() -> String) {
-    let start = Instant::now();
-    while !good() {
-        assert!(start.elapsed() < PATIENCE, "{}", what());
-        // Only so as not to take the processor from what is waited for.
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A small disk of its own; unmounted when dropped.
@@ -439,7 +434,7 @@ impl OwnEngine {
                 .output()
                 .is_ok_and(|output| output.status.success())
         };
-        until(answers, || fs::read_to_string(self.folder.join("log")).unwrap_or_default());
+        until("the machine gets there", answers, || fs::read_to_string(self.folder.join("log")).unwrap_or_default());
     }
 
     fn stop(&mut self) {

@@ -11,7 +11,7 @@ pub(crate) use proxy::Proxy;
 use base64::Engine as _;
 use lockstep_edge::Client;
 use lockstep_shared::Key;
-use lockstep_shared::api::Fleet;
+use lockstep_shared::api::{Apply, Fleet, Status};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -241,6 +241,16 @@ impl Platform {
     }
 
     /// Waits until the fleet is as it should be: on the leader's own news.
+    /// What the first machine last reported.
+    pub(crate) fn status(&self) -> Status {
+        self.fleet().machines[0].status.clone().unwrap()
+    }
+
+    /// Its last apply that changed something.
+    pub(crate) fn change(&self) -> Apply {
+        self.status().last_change.unwrap()
+    }
+
     pub(crate) fn until(&self, what: &str, good: impl Fn(&Fleet) -> bool) -> Fleet {
         let start = Instant::now();
         loop {
@@ -271,6 +281,11 @@ pub(crate) fn until(what: &str, so: impl Fn() -> bool, log: impl Fn() -> String)
         // Only so that it leaves the machine to those who are waited for.
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// What an apply did to containers, in its order: `restart web`.
+pub(crate) fn actions(apply: &Apply) -> Vec<String> {
+    apply.actions.iter().map(|action| format!("{} {}", action.verb, action.service)).collect()
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {
