@@ -2,6 +2,7 @@
 
 use crate::access::Access;
 use crate::audit::Audit;
+use crate::authority::{Authority, AuthorityError};
 use crate::backup;
 use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
@@ -18,6 +19,7 @@ use crate::roster::{self, Roster, RosterError};
 use crate::store::StoreError;
 use lockstep_edge::Gate;
 use lockstep_edge::settings::ConfigError;
+use lockstep_edge::tls::Pins;
 use lockstep_shared::Name;
 use lockstep_shared::api::Push;
 use std::path::PathBuf;
@@ -52,6 +54,8 @@ pub struct Leader {
     pub roster: Roster,
     /// What was done, and by whom.
     pub audit: Arc<Audit>,
+    /// Issues the certificates of TLS.
+    pub authority: Arc<Authority>,
     pub(crate) press: Mutex<Press>,
     /// Whether followers can reach it; not so for one command on the files.
     pub(crate) listens: bool,
@@ -84,6 +88,9 @@ pub enum LeaderError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The authority of TLS.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// The port or the socket.
     #[error("{what} can't be listened on: {source}{next}")]
     Listen {
@@ -117,14 +124,16 @@ impl From<RenderError> for LeaderError {
 struct Doors {
     gate: Gate,
     pushes: Pushes,
+    pins: Arc<Pins>,
 }
 
 impl Doors {
     fn of(config: &Config) -> Result<Self, LeaderError> {
         let keys = config.keys()?;
-        let pushes = Pushes::new(config, &keys).map_err(LeaderError::Address)?;
+        let pins = Authority::pins();
+        let pushes = Pushes::new(config, &keys, &pins).map_err(LeaderError::Address)?;
         let gate = Gate::new(keys.into_iter().map(|(name, key)| (name.to_string(), key)), &config.limits);
-        Ok(Self { gate, pushes })
+        Ok(Self { gate, pushes, pins })
     }
 
     /// For those that joined as well.
@@ -140,6 +149,7 @@ impl Leader {
     /// Opens the store, publishes or loads what is served, and is ready to listen.
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
         config.check_admin()?;
+        config.check_tls()?;
         backup::clear(config.root());
         // Before anything is published.
         let doors = Doors::of(&config)?;
@@ -170,9 +180,10 @@ impl Leader {
         stop: watch::Receiver<bool>,
         listens: bool,
     ) -> Result<Self, LeaderError> {
-        let Doors { gate, pushes } = doors;
+        let Doors { gate, pushes, pins } = doors;
         let (gate, pushes, published) = (Arc::new(gate), Arc::new(pushes), watch::Sender::new(Arc::new(published)));
         let audit = Arc::new(Audit::new(press.store().beside()?));
+        let authority = Arc::new(Authority::open(&config, press.store().beside()?, pins)?);
         let rollout = if listens {
             let hands = Hands {
                 published: published.clone(),
@@ -197,10 +208,26 @@ impl Leader {
             gate,
             pushes,
             audit,
+            authority,
             press: Mutex::new(press),
             config,
             listens,
         })
+    }
+
+    /// Who a rotation of the authority waits for: whoever ever said what it trusts.
+    pub fn pinning(&self) -> Vec<Name> {
+        let active = self.config.members.active();
+        let heard = active.iter().filter(|member| self.authority.heard(&member.name));
+        heard.map(|member| member.name.clone()).collect()
+    }
+
+    /// The hosts that a follower's certificate names beside its fixed name, so that other
+    /// programs that go by the address find it right.
+    pub(crate) fn hosts_of(&self, machine: &Name) -> Vec<String> {
+        let Some(follower) = self.config.members.get(machine.as_str()) else { return Vec::new() };
+        let url = follower.url.as_deref().and_then(lockstep_edge::client::address).map(|address| address.host);
+        url.into_iter().chain(follower.addresses.iter().cloned()).collect()
     }
 
     /// What followers last said, for what a plan tells of containers; none where

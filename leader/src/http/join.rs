@@ -2,6 +2,7 @@
 
 use super::problem;
 use crate::audit::{Event, Outcome};
+use crate::authority;
 use crate::leader::Leader;
 use crate::roster::joining::{Asked, check};
 use crate::who::{Actor, How, clean_name};
@@ -62,7 +63,7 @@ fn take(leader: &Leader, request: &JoinRequest, peer: IpAddr) -> Result<(Joined,
     let actor = Actor { name: request.name.to_string(), how: How::Joining, rights: Vec::new() };
     let target = format!("role={}", request.role);
     let token = clean_name(&request.id);
-    let asked = check(request).and_then(|()| asked(leader, request, peer)).map_err(|problem| (problem, false));
+    let asked = check(request).and_then(|()| asked(request, peer)).map_err(|problem| (problem, false));
     let detail = format!("with token {token}, from {peer}");
     let event = Event { target: &target, ..Event::done(&actor, ACTION, &detail) };
     let mut begun = None;
@@ -90,12 +91,15 @@ fn take(leader: &Leader, request: &JoinRequest, peer: IpAddr) -> Result<(Joined,
     }
 }
 
-fn asked<'r>(leader: &Leader, request: &'r JoinRequest, from: IpAddr) -> Result<Asked<'r>, Problem> {
+fn asked(request: &JoinRequest, from: IpAddr) -> Result<Asked<'_>, Problem> {
     let secret = URL_SAFE_NO_PAD.decode(request.secret.as_bytes()).map(zeroize::Zeroizing::new);
     let secret = secret.map_err(|_| {
         Problem::new(400, "bad-request", "The request to join can't be read", "the secret is not base64url")
     })?;
-    let public = leader.public_of(request)?;
+    let public = authority::requested(&request.csr).map_err(|error| {
+        Problem::new(422, "join-bad-csr", "The request for a certificate can't be used", error.to_string())
+    })?;
+    let public = public.to_string();
     Ok(Asked { request, hash: Sha256::of(&secret), public, from })
 }
 
@@ -115,8 +119,7 @@ fn done(
         Ok(())
     };
     let (follower, new) = leader.roster.join(asked, &roles, noted).map_err(|error| failed(&error))??;
-    // Signed anew for one that comes again: a certificate is no secret.
-    let joined = leader.papers(&follower, asked.request)?;
+    let joined = leader.papers(&follower, &asked.request.csr).map_err(|error| failed(&error))?;
     let revision = match new.then(|| leader.joined(&follower.name)) {
         Some(crate::roster::Followed::Published(revision)) => Some(revision),
         _ => None,

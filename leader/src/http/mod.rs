@@ -1,6 +1,7 @@
 //! The leader over HTTP: one file per audience.
 
 mod admin;
+mod certificate;
 mod conf;
 mod join;
 mod lease;
@@ -60,10 +61,11 @@ async fn answer(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -
         };
     }
     match (path, request.method()) {
-        ("/status", &Method::POST) => Box::pin(status::report(leader, request)).await,
+        ("/status", &Method::POST) => Box::pin(status::report(leader, request, peer)).await,
         ("/lease", &Method::POST) => Box::pin(lease::ask(leader, request)).await,
+        ("/certificate", &Method::POST) => Box::pin(certificate::issue(leader, request)).await,
         ("/join", &Method::POST) => Box::pin(join::join(leader, request, peer)).await,
-        ("/status" | "/lease" | "/join", _) => not_allowed("POST"),
+        ("/status" | "/lease" | "/certificate" | "/join", _) => not_allowed("POST"),
         ("/healthz" | "/readyz" | "/metrics", &Method::GET) => operations::serve(&leader, path),
         ("/healthz" | "/readyz" | "/metrics", _) => not_allowed("GET"),
         _ => Box::pin(unknown_route(&leader, request)).await,

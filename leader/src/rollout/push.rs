@@ -1,10 +1,12 @@
 //! Tells followers that there is something for them: all at once, each with its
 //! own time limit, so that one that hangs holds up nobody.
 
+use crate::authority;
 use crate::config::Config;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use lockstep_edge::tls::Pins;
 use lockstep_edge::{CallError, Client};
 use lockstep_shared::api::{Notify, NotifyAccepted, Push};
 use lockstep_shared::{Key, Name};
@@ -20,12 +22,21 @@ const MOST: usize = 64 * 1024;
 pub struct Pushes {
     clients: ArcSwap<BTreeMap<Name, Arc<Client>>>,
     time: Duration,
+    /// The authorities that followers' certificates are of; none where nobody speaks TLS of our own.
+    pins: Option<Arc<Pins>>,
+    /// Where this leader is reached.
+    addresses: Option<Vec<String>>,
 }
 
 impl Pushes {
     /// Clients for all followers that have an address. A bad address is an error that names the follower.
-    pub fn new(config: &Config, keys: &BTreeMap<Name, Key>) -> Result<Self, String> {
-        let pushes = Self { clients: ArcSwap::default(), time: config.notify_time };
+    pub fn new(config: &Config, keys: &BTreeMap<Name, Key>, pins: &Arc<Pins>) -> Result<Self, String> {
+        let pushes = Self {
+            clients: ArcSwap::default(),
+            time: config.notify_time,
+            pins: config.has_authority().then(|| pins.clone()),
+            addresses: (!config.addresses.is_empty()).then(|| config.addresses.clone()),
+        };
         for (name, follower) in &config.followers {
             let Some(key) = keys.get(name) else { continue };
             pushes
@@ -37,7 +48,11 @@ impl Pushes {
 
     /// Tells a follower at this address from now on, with this key; one without an address is not told.
     pub fn put(&self, name: &Name, url: Option<&str>, key: &Key) -> Result<(), CallError> {
-        let client = url.map(|url| Client::new(url, name.as_str(), key.clone(), MOST)).transpose()?.map(Arc::new);
+        let client = |url: &str| {
+            let trust = authority::trust(self.pins.as_ref(), name);
+            Client::trusting(&[url.to_owned()], name.as_str(), key.clone(), MOST, &trust).map(Arc::new)
+        };
+        let client = url.map(client).transpose()?;
         self.clients.rcu(|clients| {
             let mut clients = BTreeMap::clone(clients);
             match &client {
@@ -66,7 +81,7 @@ impl Pushes {
         services: Option<Vec<String>>,
         concerns: impl Fn(&Name) -> bool,
     ) -> Vec<Push> {
-        let body = Bytes::from(serde_json::to_vec(&Notify { revision, services }).unwrap_or_default());
+        let body = self.body(revision, services);
         let mut pushes = JoinSet::new();
         for (name, client) in self.clients.load().iter().filter(|(name, _)| concerns(name)) {
             pushes.spawn(push(name.clone(), client.clone(), body.clone(), self.time));
@@ -76,12 +91,17 @@ impl Pushes {
         done
     }
 
+    fn body(&self, revision: u64, services: Option<Vec<String>>) -> Bytes {
+        let notify = Notify { revision, services, leader: self.addresses.clone() };
+        Bytes::from(serde_json::to_vec(&notify).unwrap_or_default())
+    }
+
     /// Tells machines each of its own revision.
     pub async fn tell(&self, machines: Vec<(Name, u64)>) {
         let mut pushes = JoinSet::new();
         for (name, revision) in machines {
             let Some(client) = self.clients.load().get(&name).cloned() else { continue };
-            let body = Bytes::from(serde_json::to_vec(&Notify { revision, services: None }).unwrap_or_default());
+            let body = self.body(revision, None);
             pushes.spawn(push(name, client, body, self.time));
         }
         pushes.join_all().await;

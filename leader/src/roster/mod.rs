@@ -25,7 +25,7 @@ pub use members::{Member, Members, Roll};
 pub use papers::pin_fingerprint;
 pub use tokens::{JoinTokenView, State as TokenState, Wanted};
 pub use turnover::Followed;
-pub use view::{FollowerView, KeyState, Origin, fingerprint};
+pub use view::{FollowerView, KeyState, Origin};
 
 use crate::config::FILE;
 use crate::rollout::Pushes;

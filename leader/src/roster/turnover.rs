@@ -9,7 +9,9 @@ use http::Request;
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Admitted, By, Reply, reply};
 use lockstep_shared::{Name, Problem};
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
+use zeroize::Zeroizing;
 
 /// What a change of who follows came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,14 @@ impl Leader {
             .into());
         }
         Ok(self.roster.rotate(name)?)
+    }
+
+    /// The key that a follower is to use from now on, if it doesn't yet, and
+    /// if nobody on the way to `peer` reads the answer.
+    pub(crate) fn told_key(&self, machine: &str, peer: IpAddr) -> Option<Zeroizing<String>> {
+        let member = self.roster.members().get(machine)?;
+        let next = member.joined.as_ref()?.next.clone()?;
+        (self.config.is_private() || peer.is_loopback()).then_some(next)
     }
 
     /// Nobody serves it or waits for it from now on, and what it is held for ends.

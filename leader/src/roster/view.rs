@@ -3,6 +3,7 @@
 use super::{Member, Roster, TokenState};
 use crate::fleet::Reports;
 use crate::store::StoreError;
+use lockstep_edge::tls::short;
 use lockstep_shared::{Name, Sha256};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -71,12 +72,6 @@ pub struct FollowerView {
     pub seen: Option<i64>,
 }
 
-/// The first 8 bytes of a hash, as people compare them: `xxxx-xxxx-xxxx-xxxx`.
-pub fn fingerprint(hash: &Sha256) -> String {
-    let hex = hash.to_string();
-    format!("{}-{}-{}-{}", &hex[..4], &hex[4..8], &hex[8..12], &hex[12..16])
-}
-
 impl FollowerView {
     /// Of a machine that was last heard from at `seen`.
     pub fn of(member: &Member, seen: Option<i64>) -> Self {
@@ -99,7 +94,7 @@ impl FollowerView {
             joined: joined.map(|joined| joined.joined),
             token: joined.map(|joined| joined.token.clone()),
             from: joined.map(|joined| joined.from.clone()),
-            key: joined.map(|joined| fingerprint(&Sha256::of(joined.key.as_bytes()))),
+            key: joined.map(|joined| short(&Sha256::of(joined.key.as_bytes()))),
             key_state,
             keyed: joined.map(|joined| joined.keyed),
             certificate_ends: joined.and_then(|joined| joined.certificate_ends),

@@ -11,6 +11,7 @@
 //! | `secrets.rs`, `drafts.rs` | secrets' values; those that wait for a revision |
 //! | `access.rs`, `audit.rs` | API tokens; the audit's chain |
 //! | `followers.rs`, `tokens.rs` | machines that joined; tokens to join with |
+//! | `authority.rs` | the authorities of TLS; what followers say they trust |
 //! | `proven.rs` | what machines ran, and when |
 //! | `rollout.rs` | how revisions reach machines, and restart leases |
 //! | `passphrase.rs` | the key under a passphrase |
@@ -20,6 +21,7 @@
 
 mod access;
 mod audit;
+mod authority;
 mod content;
 mod drafts;
 mod error;

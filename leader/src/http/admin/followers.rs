@@ -117,7 +117,7 @@ async fn switch(
         let (_, followed) = acting.disable(name.as_str(), by.as_deref())?;
         Ok::<_, LeaderError>(Changed::of(&name, followed))
     });
-    answered(&leader, changed.await?)
+    Ok(answered(&leader, changed.await?))
 }
 
 /// Forgets a follower: its key opens nothing any more, its name is free. What it runs goes on running.
@@ -136,7 +136,7 @@ pub(super) async fn remove(
         let followed = acting.remove(&name)?;
         Ok::<_, LeaderError>(Changed::of(&name, followed))
     });
-    answered(&leader, changed.await?)
+    Ok(answered(&leader, changed.await?))
 }
 
 /// Begins to give a follower a new key: it hears of it with its next report,
@@ -157,12 +157,12 @@ pub(super) async fn rotate(
 }
 
 /// Followers are told of the revision that came of it; nobody waits for them here.
-fn answered(leader: &Arc<Leader>, changed: Changed) -> Result<(Extension<Noted>, Json<Changed>), Refusal> {
+fn answered(leader: &Arc<Leader>, changed: Changed) -> (Extension<Noted>, Json<Changed>) {
     if let Some(revision) = changed.revision {
         let leader = leader.clone();
         tokio::spawn(async move { leader.announce(revision).await });
     }
-    Ok((Extension(Noted(changed.noted())), Json(changed)))
+    (Extension(Noted(changed.noted())), Json(changed))
 }
 
 fn known(name: &str) -> Result<Name, Refusal> {
