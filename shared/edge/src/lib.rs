@@ -9,11 +9,13 @@ pub mod gate;
 pub mod key;
 pub mod limits;
 pub mod listen;
+pub mod metrics;
 mod nonces;
 pub mod random;
 pub mod secrecy;
 pub mod server;
 pub mod settings;
+pub mod trace;
 
 pub use client::{Answer, CallError, Client};
 pub use gate::{Gate, Seal};
