@@ -31,3 +31,4 @@ mod templates;
 mod tls;
 mod undo;
 mod verbs;
+mod watch;

@@ -127,7 +127,7 @@ fn leader_and_follower_speak_tls_and_only_1_3() {
     until("it has a certificate", || key.exists(), || follower.log());
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     // The push goes over TLS, and believes this follower only.
-    let told = wake(&platform);
+    let told = platform.good(&["notify"]);
     assert!(told.contains("core-1 told apply"), "{told}{}", platform.leader().log());
 
     let pem = platform.home.path().join("ca.pem");

@@ -1,11 +1,13 @@
 //! Asks the leader for this machine's bundle, verifies it, and says when the
 //! leader is away. Decides nothing about what is done with it.
 
+use crate::cause::Cause;
 use bytes::Bytes;
 use http::header::{IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderName, Method, StatusCode};
 use lockstep_edge::Client;
 use lockstep_edge::client::{Answer, CallError};
+use lockstep_edge::trace::{CAUSE, REQUEST_ID, RequestId};
 use lockstep_shared::api::{self, Lease, LeaseRequest, Status, StatusAnswer};
 use lockstep_shared::bundle::{BadBundle, DELTA, Told};
 use lockstep_shared::{Bundle, Name, Sha256};
@@ -32,6 +34,8 @@ pub struct Leader {
     last: Mutex<Option<Arc<Bundle>>>,
     /// Whether it wants to be asked before containers are restarted.
     leases: AtomicBool,
+    /// The request that what is done now goes back to.
+    pub cause: Cause,
 }
 
 /// What a pull gave.
@@ -94,7 +98,7 @@ impl PullError {
 impl Leader {
     /// The leader behind `client`, for the follower `name`; `leases` is what it last said of restarts.
     pub fn new(client: Arc<Client>, name: Name, leases: bool) -> Self {
-        Self { client, name, last: Mutex::default(), leases: AtomicBool::new(leases) }
+        Self { client, name, last: Mutex::default(), leases: AtomicBool::new(leases), cause: Cause::default() }
     }
 
     /// Whether it wants to be asked before containers are restarted.
@@ -114,11 +118,12 @@ impl Leader {
         let limit = ANSWER + wait.unwrap_or_default();
         let base = self.last().clone().filter(|last| known == Some(last.digest));
         let mut headers: Vec<_> = known.map(|digest| (IF_NONE_MATCH, format!("\"{digest}\""))).into_iter().collect();
+        headers.extend(self.caused());
         if base.is_some() {
             headers.push((HeaderName::from_static("a-im"), DELTA.to_owned()));
         }
         let answer = self.client.send(Method::GET, &target, &headers, None, limit).await?;
-        match (answer.status, base) {
+        let pulled = match (answer.status, base) {
             (StatusCode::NOT_MODIFIED, _) => Ok(Pulled::Same),
             (StatusCode::OK, _) => self.take(Bundle::from_json(&answer.body)?),
             (StatusCode::IM_USED, Some(base)) => {
@@ -126,7 +131,18 @@ impl Leader {
                 self.take(Bundle::from_delta(&answer.body, &base).inspect_err(|_| *self.last() = None)?)
             }
             _ => Err(refused(&answer)),
+        };
+        if let Ok(Pulled::New(_, revision)) = &pulled
+            && let Some(published) = answer.headers.get(CAUSE).and_then(|id| RequestId::parse(id.to_str().ok()?))
+        {
+            self.cause.came(published, *revision);
         }
+        pulled
+    }
+
+    /// What names the cause of a request, where there is one.
+    fn caused(&self) -> Option<(HeaderName, String)> {
+        self.cause.request().map(|id| (REQUEST_ID, id.to_string()))
     }
 
     fn take(&self, (bundle, told): (Bundle, Told)) -> Result<Pulled, PullError> {
@@ -147,7 +163,8 @@ impl Leader {
     /// Asks whether containers may be restarted now. The leader holds the question until it is so, for up to a minute.
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Lease, PullError> {
         let body = Bytes::from(serde_json::to_vec(request).unwrap_or_default());
-        let answer = self.client.send(Method::POST, "/lease", &[], Some(body), ANSWER + WAIT).await?;
+        let answer =
+            self.client.send(Method::POST, "/lease", self.caused().as_slice(), Some(body), ANSWER + WAIT).await?;
         if !answer.status.is_success() {
             return Err(refused(&answer));
         }
@@ -161,7 +178,10 @@ impl Leader {
     /// Tells the leader how this follower is, and hears what it lacks.
     pub async fn report(&self, status: &Status) -> Result<Option<api::Told>, PullError> {
         let body = Bytes::from(serde_json::to_vec(status).unwrap_or_default());
-        let answer = self.client.send(Method::POST, "/status", &[], Some(body), ANSWER).await?;
+        let answer = self.client.send(Method::POST, "/status", self.caused().as_slice(), Some(body), ANSWER).await?;
+        if answer.status.is_success() {
+            self.cause.told(status);
+        }
         match answer.status {
             // What can't be read is of a later leader, and this follower does without.
             StatusCode::OK => Ok(serde_json::from_slice::<StatusAnswer>(&answer.body).ok().map(|answer| answer.told)),

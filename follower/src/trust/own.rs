@@ -151,7 +151,7 @@ impl Trusted {
         let issued: IssuedCertificate =
             serde_json::from_slice(&answer.body).map_err(|error| format!("an answer that can't be read: {error}"))?;
         own.show(&requested.key, &issued.certificate)?;
-        self.take(Told { authorities: Some(issued.authorities), addresses: None });
+        self.take(Told { authorities: Some(issued.authorities), ..Told::default() });
         Ok(())
     }
 }

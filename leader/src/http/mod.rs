@@ -3,34 +3,56 @@
 mod admin;
 mod certificate;
 mod conf;
+mod join;
 mod lease;
+mod metrics;
 mod operations;
 mod status;
 mod waits;
 
-pub use admin::{ACTOR, offline, serve as serve_admin, serve_people};
+use admin::too_often;
+pub use admin::{ACTOR, Changed, MadeToken, Rotating, offline, serve as serve_admin, serve_people};
 pub use waits::Waits;
 
 use crate::leader::Leader;
 use crate::who::Actor;
 use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use lockstep_edge::gate::{Reply, reply};
+use lockstep_edge::gate::{Kind, Reply, reply};
+use lockstep_edge::trace::{self, RequestId};
 use lockstep_shared::Problem;
 use lockstep_shared::signature::SIGNATURE_INPUT;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
+use tracing::Instrument as _;
 
 /// Every request on the followers' listener.
 pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -> Reply {
+    let began = Instant::now();
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let answer = answer(leader.clone(), request).await;
+    let (id, route) = (RequestId::of(request.headers()), pattern(&uri));
+    let span = tracing::debug_span!("follower", request = %id);
+    let mut answer = answer(leader.clone(), request, peer).instrument(span).await;
+    let (status, took) = (answer.status(), began.elapsed());
+    leader.meters.requests.count(&method, route, status, took);
+    if status == StatusCode::UNAUTHORIZED
+        && let Some(Kind(kind)) = answer.extensions().get()
+    {
+        leader.meters.refusals.count(kind);
+    }
+    tracing::debug!(request = %id, %method, route, status = status.as_u16(), took_ms = took.as_millis(), %peer, "answered a follower");
+    id.echo(&mut answer);
+    // A join is written down where it is judged.
+    if uri.path() == "/join" {
+        return answer;
+    }
     if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let status = answer.status();
         let counted = leader.audit.count(&format!("{} to a follower", status.as_u16()));
         if counted.matters() {
             // Not waited for: an answer takes no longer for being written down.
-            tokio::task::spawn_blocking(move || {
+            let write = move || {
                 let action = format!("{method} on the followers' listener");
                 leader.audit.refused(
                     counted,
@@ -39,14 +61,31 @@ pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr
                     uri.path(),
                     &format!("{status}, from {peer}"),
                 );
-            });
+            };
+            tokio::spawn(trace::within(id, async { tokio::task::spawn_blocking(trace::carried(write)).await }));
         }
     }
     answer
 }
 
+/// What requests are counted under: held ones apart, since their time says nothing.
+fn pattern(uri: &http::Uri) -> &'static str {
+    match uri.path() {
+        path if path == "/conf" || path.starts_with("/conf/") => match uri.query() {
+            Some(query) if query.contains("wait=") => "/conf?wait",
+            _ => "/conf",
+        },
+        "/status" => "/status",
+        "/lease" => "/lease",
+        "/healthz" => "/healthz",
+        "/readyz" => "/readyz",
+        "/metrics" => "/metrics",
+        _ => "unknown",
+    }
+}
+
 /// The first test is the hot one.
-async fn answer(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
+async fn answer(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -> Reply {
     let path = request.uri().path();
     if path == "/conf" || path.starts_with("/conf/") {
         return match *request.method() {
@@ -55,11 +94,15 @@ async fn answer(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
         };
     }
     match (path, request.method()) {
-        ("/status", &Method::POST) => Box::pin(status::report(leader, request)).await,
+        ("/status", &Method::POST) => Box::pin(status::report(leader, request, peer)).await,
         ("/lease", &Method::POST) => Box::pin(lease::ask(leader, request)).await,
         ("/certificate", &Method::POST) => Box::pin(certificate::issue(leader, request)).await,
-        ("/status" | "/lease" | "/certificate", _) => not_allowed("POST"),
-        ("/healthz" | "/readyz" | "/metrics", &Method::GET) => operations::serve(&leader, path),
+        ("/join", &Method::POST) => Box::pin(join::join(leader, request, peer)).await,
+        ("/status" | "/lease" | "/certificate" | "/join", _) => not_allowed("POST"),
+        ("/healthz" | "/readyz" | "/metrics", &Method::GET) => {
+            let path = path.to_owned();
+            Box::pin(operations::serve(leader, &path, operations::Watcher::Anyone)).await
+        }
         ("/healthz" | "/readyz" | "/metrics", _) => not_allowed("GET"),
         _ => Box::pin(unknown_route(&leader, request)).await,
     }
@@ -73,14 +116,14 @@ fn not_allowed(allowed: &'static str) -> Reply {
 }
 
 /// A 404 that a follower can trust where it signed.
-async fn unknown_route(leader: &Leader, request: Request<Incoming>) -> Reply {
+async fn unknown_route(leader: &Arc<Leader>, request: Request<Incoming>) -> Reply {
     let problem =
         Problem::new(404, "not-found", "There is nothing here", "see docs/protocol.md for what a leader answers to");
     let signed = request.headers().contains_key(SIGNATURE_INPUT);
     if !signed {
         return reply(&problem);
     }
-    match leader.gate.admit(request, &leader.config.limits).await {
+    match leader.admit(request).await {
         Ok(admitted) => admitted.seal.sign(reply(&problem)),
         Err(refused) => refused,
     }

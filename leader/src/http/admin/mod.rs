@@ -12,7 +12,9 @@ mod door;
 mod extract;
 mod fleet;
 mod fleet_events;
+mod followers;
 mod migration;
+mod observed;
 mod openapi;
 mod operations;
 mod publishing;
@@ -22,6 +24,7 @@ mod rollback;
 mod rollout;
 mod secrets;
 mod settings;
+mod tokens;
 
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
@@ -29,6 +32,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::{Extension, Router};
+use lockstep_edge::trace;
 use lockstep_shared::Problem;
 use refusal::Refusal;
 use std::sync::Arc;
@@ -37,6 +41,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use door::ACTOR;
+pub use followers::{Changed, Rotating};
+pub use tokens::Made as MadeToken;
 
 /// Serves the commands' socket until the leader stops.
 pub async fn serve(leader: Arc<Leader>, listener: UnixListener) {
@@ -72,8 +78,9 @@ fn router(leader: Arc<Leader>) -> Router {
         .fallback(|| async { Refusal::from(nothing_here()) })
         .layer(Extension(openapi::Document::new(document)))
         .layer(DefaultBodyLimit::max(most))
-        .layer(middleware::from_fn_with_state(leader, audited::audited))
+        .layer(middleware::from_fn_with_state(leader.clone(), audited::audited))
         .layer(middleware::from_fn(explain))
+        .layer(middleware::from_fn_with_state(leader, observed::observed))
 }
 
 async fn explain(request: Request, next: Next) -> Response {
@@ -116,6 +123,13 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(authority::show))
         .routes(routes!(authority::rotate))
         .routes(routes!(authority::finish))
+        .routes(routes!(followers::list))
+        .routes(routes!(followers::show, followers::remove))
+        .routes(routes!(followers::disable))
+        .routes(routes!(followers::enable))
+        .routes(routes!(followers::rotate))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(audit::audit))
         .routes(routes!(audit::verdict))
         .routes(routes!(secrets::secrets))
@@ -141,7 +155,7 @@ fn nothing_here() -> Problem {
 }
 
 /// For those who failed or were refused again and again.
-fn too_often(seconds: i64) -> Problem {
+pub(super) fn too_often(seconds: i64) -> Problem {
     let detail = format!("too many refusals: wait {seconds} s");
     Problem::new(429, "too-often", "Too many refusals", detail).with("retry_after", seconds)
 }
@@ -159,7 +173,7 @@ fn allow(actor: &Actor, right: Right) -> Result<(), Refusal> {
 async fn blocking<T: Send + 'static, E: Into<Refusal> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Refusal> {
-    match tokio::task::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(trace::carried(work)).await {
         Ok(done) => done.map_err(Into::into),
         Err(error) => {
             tracing::error!(%error, "a command ended in a panic");
