@@ -146,7 +146,8 @@ fn leader_and_follower_speak_tls_and_only_1_3() {
             openssl.args(["s_client", "-connect", host, version, "-CAfile", pem]).stdin(Stdio::null());
             let tried = openssl.output().unwrap();
             assert_eq!(tried.status.success(), good, "{host} {version}: {}", text(&tried.stdout));
-            assert_eq!(text(&tried.stdout).contains("Verification: OK"), good, "{}", text(&tried.stdout));
+            let verified = text(&tried.stdout).contains("Verify return code: 0 (ok)");
+            assert!(verified || !good, "{}", text(&tried.stdout));
         }
     }
     // What others can see of the store has no key in it.
@@ -295,8 +296,9 @@ fn an_authority_is_replaced_while_everybody_goes_on() {
     a.stop();
     let a = platform.start_follower("a-1");
     platform.platform_yml("settings: {V: two}\n");
-    platform.publish();
-    assert_eq!(fs::read_to_string(platform.data("a-1").join("app/conf/x.conf")).unwrap(), "two\n", "{}", a.log());
+    platform.good(&["publish", "--yes"]);
+    let file = platform.data("a-1").join("app/conf/x.conf");
+    until("it follows", || fs::read_to_string(&file).is_ok_and(|now| now == "two\n"), || a.log());
 
     // One that never comes back is left behind, and says what is wrong when it does.
     b.stop();
