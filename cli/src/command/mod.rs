@@ -12,6 +12,7 @@ mod follower;
 mod going;
 mod history;
 mod import;
+mod init;
 mod leader;
 mod live;
 mod lookback;
@@ -38,6 +39,7 @@ pub(crate) use diff::Options as DiffOptions;
 pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
+pub(crate) use init::Options as InitOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
 pub(crate) use rollout::Steer;
@@ -68,6 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Secrets { secrets: Secrets::Lock | Secrets::Unlock, .. }
         | Command::Man { .. }
         | Command::ImportPryv { .. }
+        | Command::InitPlatform { .. }
         | Command::Completions { .. } => remote::refuse()?,
         _ => {}
     }
@@ -101,6 +104,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),
+        Command::InitPlatform { root, options } => init::run(&root.path(), &options),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());
