@@ -264,7 +264,7 @@ fn notify_for_one_service_acts_on_that_one() {
     let before = [&alpha, &beta].map(|name| Engine::started(name));
     // The leader learns the follower's address only now; the test stands in for it.
     let client = lockstep_edge::Client::new(&follower.ready(), "core-1", platform.key("core-1"), 1 << 16).unwrap();
-    let notify = lockstep_shared::api::Notify { revision: 1, services: Some(vec!["alpha".to_owned()]) };
+    let notify = lockstep_shared::api::Notify { revision: 1, services: Some(vec!["alpha".to_owned()]), leader: None };
     let body = serde_json::to_vec(&notify).unwrap();
     let answer = tokio::runtime::Runtime::new().unwrap().block_on(client.send(
         http::Method::POST,

@@ -52,7 +52,7 @@ fn poison(platform: &Platform) -> Status {
 
 fn notify(platform: &Platform, follower: &Process, revision: u64) {
     let client = lockstep_edge::Client::new(&follower.ready(), "core-1", platform.key("core-1"), 1 << 16).unwrap();
-    let body = serde_json::to_vec(&Notify { revision, services: None }).unwrap();
+    let body = serde_json::to_vec(&Notify { revision, services: None, leader: None }).unwrap();
     let sent = client.send(http::Method::POST, "/notify", &[], Some(body.into()), crate::harness::PATIENCE);
     assert_eq!(tokio::runtime::Runtime::new().unwrap().block_on(sent).unwrap().status, 202);
 }

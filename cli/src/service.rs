@@ -36,9 +36,9 @@ pub(crate) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
 }
 
 /// The one line on standard output.
-pub(crate) fn ready(address: SocketAddr) {
+pub(crate) fn ready(tls: bool, address: SocketAddr) {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "ready http://{address}");
+    let _ = writeln!(out, "ready {}://{address}", if tls { "https" } else { "http" });
     let _ = out.flush();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 }

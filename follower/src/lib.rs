@@ -62,7 +62,7 @@ use tokio::sync::watch;
 /// hears where it listens, once it does.
 pub async fn run(
     root: PathBuf,
-    ready: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(bool, SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), FollowerError> {
     let _armed = step::Armed::from_environment();
@@ -111,11 +111,12 @@ pub async fn run(
         revision = applied.as_ref().map_or(0, |applied| applied.revision),
         "the follower runs"
     );
-    ready(address);
+    ready(false, address);
 
     let (stop, stopping) = watch::channel(false);
-    let serving =
-        tokio::spawn(server::serve(listener, limits, stopping.clone(), move |request, _| desk.clone().answer(request)));
+    let serving = tokio::spawn(server::serve(listener, None, limits, stopping.clone(), move |request, _| {
+        desk.clone().answer(request)
+    }));
     let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), engine));
     let applying =
         Applier::new(leader.clone(), docker, store, board.clone(), config.state_folder.join("staging"), applied);

@@ -35,22 +35,30 @@ pub struct Config {
     pub rollout: Strategy,
     /// The declared followers.
     pub followers: BTreeMap<Name, Follower>,
+    /// How followers reach this leader, in the order to try; told to them.
+    pub addresses: Vec<String>,
+    /// How long certificates of the platform's own authority live, in seconds.
+    pub certificate_seconds: i64,
     root: PathBuf,
 }
 
 /// A listen address. Port 0 takes a free one.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Http {
     /// The address.
     pub ip: IpAddr,
     /// The port.
     pub port: u16,
+    /// TLS by the platform's own authority is spoken.
+    pub tls: bool,
+    /// A proxy with TLS stands in front: `addresses` are its own.
+    pub behind_proxy: bool,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { ip: IpAddr::from([127, 0, 0, 1]), port: 7000 }
+        Self { ip: IpAddr::from([127, 0, 0, 1]), port: 7000, tls: false, behind_proxy: false }
     }
 }
 
@@ -65,11 +73,13 @@ pub struct AdminListener {
     /// A proxy with TLS stands in front: tokens don't travel in the clear, and
     /// the last address of `X-Forwarded-For` is who asks.
     pub behind_proxy: bool,
+    /// TLS by the platform's own authority is spoken.
+    pub tls: bool,
 }
 
 impl Default for AdminListener {
     fn default() -> Self {
-        Self { ip: IpAddr::from([127, 0, 0, 1]), port: 7001, behind_proxy: false }
+        Self { ip: IpAddr::from([127, 0, 0, 1]), port: 7001, behind_proxy: false, tls: false }
     }
 }
 
@@ -114,6 +124,22 @@ struct Raw {
     rollout: Strategy,
     #[serde(default)]
     followers: BTreeMap<Name, Follower>,
+    #[serde(default)]
+    addresses: Vec<String>,
+    #[serde(default)]
+    authority: Authority,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Authority {
+    days: f64,
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self { days: 90.0 }
+    }
 }
 
 #[derive(Deserialize)]
@@ -142,6 +168,11 @@ impl Default for Notify {
     }
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "what doesn't fit is refused by check_tls")]
+fn seconds(days: f64) -> i64 {
+    (days * 86_400.0) as i64
+}
+
 impl Config {
     /// Reads the file below `root`, `env` laid over it. A leader without the
     /// file has no followers and listens where it does by default.
@@ -159,6 +190,8 @@ impl Config {
             notify_time: Duration::from_secs(raw.notify.timeout_seconds),
             rollout: raw.rollout,
             followers: raw.followers,
+            addresses: raw.addresses.iter().map(|address| address.trim_end_matches('/').to_owned()).collect(),
+            certificate_seconds: seconds(raw.authority.days),
             root: root.to_owned(),
         })
     }
@@ -211,9 +244,54 @@ impl Config {
     /// Refuses to take tokens in the clear from other machines.
     pub fn check_admin(&self) -> Result<(), ConfigFault> {
         match &self.admin {
-            Some(admin) if !admin.ip.is_loopback() && !admin.behind_proxy => Err(ConfigFault::OpenAdmin(admin.ip)),
+            Some(admin) if !admin.ip.is_loopback() && !admin.behind_proxy && !admin.tls => {
+                Err(ConfigFault::OpenAdmin(admin.ip))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether there is an authority of this platform's own: whoever speaks TLS, or lets a
+    /// proxy speak it, has one, and issues certificates to followers.
+    pub fn has_authority(&self) -> bool {
+        self.http.tls || self.http.behind_proxy || self.admin.as_ref().is_some_and(|admin| admin.tls)
+    }
+
+    /// Refuses TLS that contradicts itself, and addresses that followers can't use.
+    pub fn check_tls(&self) -> Result<(), ConfigFault> {
+        if self.http.tls && self.http.behind_proxy {
+            return Err(ConfigFault::BothEnds("http"));
+        }
+        if self.admin.as_ref().is_some_and(|admin| admin.tls && admin.behind_proxy) {
+            return Err(ConfigFault::BothEnds("admin"));
+        }
+        if self.certificate_seconds < 1 || self.certificate_seconds > 825 * 86_400 {
+            return Err(ConfigFault::Days);
+        }
+        for address in &self.addresses {
+            let wrong = |why| Err(ConfigFault::Address { address: address.clone(), why });
+            let Some(url) = lockstep_edge::client::address(address) else {
+                return wrong("it is no address: write https://HOST:PORT");
+            };
+            let loopback = url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            match (url.https, self.http.tls, self.http.behind_proxy) {
+                (false, true, _) => return wrong("this leader speaks TLS: write https://"),
+                (false, _, true) if !loopback => return wrong("the proxy in front has to speak TLS: write https://"),
+                (true, false, false) => {
+                    return wrong(
+                        "nobody speaks TLS there: say \"http\": {\"tls\": true}, or \"behindProxy\": true where a proxy does",
+                    );
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The hosts of its addresses.
+    pub fn hosts(&self) -> Vec<String> {
+        let hosts = self.addresses.iter().filter_map(|address| lockstep_edge::client::address(address));
+        hosts.map(|address| address.host).collect()
     }
 
     /// The unix socket on which commands reach the running leader.
@@ -244,7 +322,23 @@ pub enum ConfigFault {
     SharedKey(Name, Name),
     /// Tokens would travel in the clear.
     #[error(
-        "{FILE}: admin.ip is {0}, and whoever listens there could read the tokens: set it to 127.0.0.1, or put a proxy with TLS in front and say \"behindProxy\": true"
+        "{FILE}: admin.ip is {0}, and whoever listens there could read the tokens: set it to 127.0.0.1, or put a proxy with TLS in front and say \"behindProxy\": true, or say \"tls\": true for TLS by the platform's own authority"
     )]
     OpenAdmin(IpAddr),
+    /// TLS is spoken here and by a proxy.
+    #[error(
+        "{FILE}: {0}.tls and {0}.behindProxy are both true: either this leader speaks TLS, or a proxy in front of it does"
+    )]
+    BothEnds(&'static str),
+    /// A certificate's life makes no sense.
+    #[error("{FILE}: authority.days: certificates live from a second to 825 days")]
+    Days,
+    /// An address for followers that none can use.
+    #[error("{FILE}: addresses: {address:?}: {why}")]
+    Address {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
 }

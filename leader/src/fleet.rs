@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
+/// What each follower last said, as of one moment.
+pub type Heard = HashMap<String, Arc<Status>>;
+
 /// The reports, and a counter that grows with each.
 pub struct Reports {
     last: RwLock<HashMap<String, Arc<Report>>>,
@@ -21,7 +24,13 @@ pub struct Reports {
 struct Report {
     /// Unix seconds; 0: never.
     seen: AtomicI64,
-    status: Mutex<Option<Status>>,
+    status: Mutex<Option<Arc<Status>>>,
+}
+
+impl Report {
+    fn said(&self) -> Option<Arc<Status>> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Reports {
@@ -46,14 +55,14 @@ impl Reports {
     pub fn store(&self, machine: &str, status: Status) {
         let report = self.of(machine);
         report.seen.store(clock::now(), Ordering::Relaxed);
-        *report.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+        *report.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(status));
         self.sequence.send_modify(|sequence| *sequence += 1);
     }
 
-    /// What a follower last said.
-    pub fn status(&self, machine: &Name) -> Option<Status> {
+    /// What they last said.
+    pub fn heard(&self) -> Heard {
         let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
-        last.get(machine.as_str())?.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        last.iter().filter_map(|(machine, report)| Some((machine.clone(), report.said()?))).collect()
     }
 
     /// Grows with every report.
@@ -74,7 +83,7 @@ impl Reports {
                 offered: served.number(),
                 url: followers.get(name).and_then(|follower| follower.url.clone()),
                 seen: report.map(|report| report.seen.load(Ordering::Relaxed)),
-                status: report.and_then(|report| report.status.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+                status: report.and_then(|report| report.said()).map(Arc::unwrap_or_clone),
             }
         });
         let mut machines: Vec<Machine> = machines.collect();

@@ -2,20 +2,23 @@
 
 use crate::access::Access;
 use crate::audit::Audit;
+use crate::authority::{Authority, AuthorityError};
 use crate::backup;
 use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
 use crate::drift::Drifts;
 use crate::fault::Faults;
-use crate::fleet::Reports;
+use crate::fleet::{Heard, Reports};
 use crate::http::Waits;
-use crate::press::{Press, Publication, Request};
+use crate::press::{Press, Request};
+use crate::publication::{Outline, Publication};
 use crate::published::Published;
 use crate::release::RenderError;
 use crate::rollout::{Conductor, Fresh, Hands, Pushes, Standing};
 use crate::store::StoreError;
 use lockstep_edge::Gate;
 use lockstep_edge::settings::ConfigError;
+use lockstep_edge::tls::Pins;
 use lockstep_shared::Name;
 use lockstep_shared::api::Push;
 use std::path::PathBuf;
@@ -48,6 +51,8 @@ pub struct Leader {
     pub access: Access,
     /// What was done, and by whom.
     pub audit: Arc<Audit>,
+    /// Issues the certificates of TLS.
+    pub authority: Arc<Authority>,
     pub(crate) press: Mutex<Press>,
     /// Whether followers can reach it; not so for one command on the files.
     listens: bool,
@@ -77,6 +82,9 @@ pub enum LeaderError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The authority of TLS.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// The port or the socket.
     #[error("{what} can't be listened on: {source}{next}")]
     Listen {
@@ -110,14 +118,16 @@ impl From<RenderError> for LeaderError {
 struct Doors {
     gate: Gate,
     pushes: Pushes,
+    pins: Arc<Pins>,
 }
 
 impl Doors {
     fn of(config: &Config) -> Result<Self, LeaderError> {
         let keys = config.keys()?;
-        let pushes = Pushes::new(config, &keys).map_err(LeaderError::Address)?;
+        let pins = Authority::pins();
+        let pushes = Pushes::new(config, &keys, &pins).map_err(LeaderError::Address)?;
         let gate = Gate::new(keys.into_iter().map(|(name, key)| (name.to_string(), key)), &config.limits);
-        Ok(Self { gate, pushes })
+        Ok(Self { gate, pushes, pins })
     }
 }
 
@@ -126,6 +136,7 @@ impl Leader {
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
         config.check_admin()?;
         config.check_rollout()?;
+        config.check_tls()?;
         backup::clear(config.root());
         // Before anything is published.
         let doors = Doors::of(&config)?;
@@ -151,9 +162,10 @@ impl Leader {
         stop: watch::Receiver<bool>,
         listens: bool,
     ) -> Result<Self, LeaderError> {
-        let Doors { gate, pushes } = doors;
+        let Doors { gate, pushes, pins } = doors;
         let (pushes, published) = (Arc::new(pushes), watch::Sender::new(Arc::new(published)));
         let audit = Arc::new(Audit::new(press.store().beside()?));
+        let authority = Arc::new(Authority::open(&config, press.store().beside()?, pins)?);
         let rollout = if listens {
             let hands = Hands {
                 published: published.clone(),
@@ -177,16 +189,30 @@ impl Leader {
             chronicle: Chronicle::start(&config.state),
             access: Access::new(press.store().beside()?)?,
             audit,
+            authority,
             press: Mutex::new(press),
             config,
             listens,
         })
     }
 
+    /// Who a rotation of the authority waits for: whoever ever said what it trusts.
+    pub fn pinning(&self) -> Vec<Name> {
+        self.config.followers.keys().filter(|name| self.authority.heard(name)).cloned().collect()
+    }
+
+    /// The hosts that a follower's certificate names beside its fixed name, so that other
+    /// programs that go by the address find it right.
+    pub(crate) fn hosts_of(&self, machine: &Name) -> Vec<String> {
+        let Some(follower) = self.config.followers.get(machine) else { return Vec::new() };
+        let url = follower.url.as_deref().and_then(lockstep_edge::client::address).map(|address| address.host);
+        url.into_iter().chain(follower.addresses.iter().cloned()).collect()
+    }
+
     /// What followers last said, for what a plan tells of containers; none where
     /// no follower can have said anything.
-    pub(crate) fn last_reports(&self) -> Option<&Reports> {
-        self.listens.then_some(&self.reports)
+    pub(crate) fn heard(&self) -> Option<Heard> {
+        self.listens.then(|| self.reports.heard())
     }
 
     /// What is served now.
@@ -194,18 +220,18 @@ impl Leader {
         self.published.borrow().clone()
     }
 
-    /// Publishes what is on disk. Blocks while it renders and writes.
-    pub fn publish(&self, request: &Request) -> Result<Publication, LeaderError> {
+    /// Publishes what is on disk, and serves it. Blocks while it renders and writes.
+    pub fn publish(&self, request: &Request) -> Result<Outline, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
         let mut request = request.clone();
         request.launch.standing = self.standing();
         let before = request.launch.standing.as_ref().and_then(Standing::before);
-        let (fresh, mut publication) = press.publish(&request, self.last_reports())?;
-        publication.before = before;
+        let (fresh, mut outline) = press.publish(&request)?;
+        outline.publication.before = before;
         if let Some(fresh) = fresh {
             self.serve(fresh);
         }
-        Ok(publication)
+        Ok(outline)
     }
 
     /// Tells the followers whose turn it is of a revision that is served now.
@@ -238,7 +264,7 @@ impl Leader {
     /// What publishing would change. Blocks while it renders.
     pub fn plan(&self) -> Result<Publication, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut publication = press.plan(self.last_reports())?;
+        let mut publication = press.plan(self.heard().as_ref())?;
         publication.before = self.standing().as_ref().and_then(Standing::before);
         Ok(publication)
     }

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod authority;
 pub mod backup;
 pub mod blame;
 pub mod chronicle;
@@ -23,6 +24,7 @@ pub mod memo;
 pub mod migration;
 pub mod platform;
 pub mod press;
+pub mod publication;
 pub mod published;
 pub mod release;
 pub mod render;
@@ -47,13 +49,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use who::Actor;
 
-/// Runs a leader until `stop` turns true. `ready` is told the address once
-/// requests are answered.
+/// Runs a leader until `stop` turns true. `ready` is told whether TLS is spoken
+/// and the address once requests are answered.
 pub async fn run(
     root: &Path,
     env: Vec<(String, String)>,
     stop: watch::Receiver<bool>,
-    ready: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(bool, SocketAddr),
 ) -> Result<(), LeaderError> {
     let config = Config::load(root, env.iter().cloned())?;
     let leader = Arc::new(Leader::open(config, env, stop.clone())?);
@@ -73,14 +75,16 @@ pub async fn run(
     let admin = tokio::spawn(http::serve_admin(leader.clone(), socket));
     let people = tokio::spawn(http::serve_people(leader.clone(), people));
     tracing::info!(%address, revision = leader.published().revision.number, machines = leader.config.followers.len(), "the leader serves");
-    ready(address);
+    ready(leader.config.http.tls, address);
+    let keeping = tokio::spawn(leader.authority.clone().keep(stop.clone()));
+    let tls = leader.authority.acceptor().filter(|_| leader.config.http.tls);
     let limits = Arc::new(leader.config.limits.clone());
     let routed = leader.clone();
-    lockstep_edge::server::serve(listener, limits, stop, move |request, peer| {
+    lockstep_edge::server::serve(listener, tls, limits, stop, move |request, peer| {
         http::route(routed.clone(), request, peer)
     })
     .await;
-    let _ = (admin.await, people.await);
+    let _ = (admin.await, people.await, keeping.await);
     leader.audit.flush();
     leader.audit.note(&audit::Event::done(&me, "stop", ""));
     let _ = std::fs::remove_file(leader.config.socket());
@@ -96,7 +100,8 @@ async fn listen_people(leader: &Leader) -> Result<Option<TcpListener>, LeaderErr
         next: listen_hint(&source, wanted.port()).replace("http.", "admin."),
         source,
     })?;
-    tracing::info!(url = %format!("http://{}", listener.local_addr().unwrap_or(wanted)), "people with API tokens are served");
+    let scheme = if admin.tls { "https" } else { "http" };
+    tracing::info!(url = %format!("{scheme}://{}", listener.local_addr().unwrap_or(wanted)), "people with API tokens are served");
     Ok(Some(listener))
 }
 

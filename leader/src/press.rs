@@ -2,12 +2,11 @@
 //! or without a running leader around it.
 
 use crate::config::Config;
-use crate::difference::{self, MachineChange};
-use crate::fleet::Reports;
+use crate::fleet::Heard;
 use crate::leader::LeaderError;
-use crate::mask::Mask;
 use crate::memo::Memo;
 use crate::migration;
+use crate::publication::{Outline, Publication};
 use crate::published::Published;
 use crate::release::{self, Release};
 use crate::rollout::state::{Ground, Rollout};
@@ -18,8 +17,6 @@ use crate::source::Source;
 use crate::store::{Revision, Store};
 use lockstep_edge::clock;
 use lockstep_shared::Sha256;
-use lockstep_shared::api::Push;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -32,39 +29,6 @@ pub struct Press {
     memo: Memo,
     /// What the store said is published, while it is still the last.
     last: Option<Arc<Revision>>,
-}
-
-/// What a publication would change, or did.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Publication {
-    /// Names exactly this: what is published now, and what it would become.
-    #[serde(default)]
-    pub plan: String,
-    /// The revision that is published now.
-    pub revision: u64,
-    /// Whether it is new: nothing is published where nothing changed.
-    pub new: bool,
-    /// What changed, machine by machine.
-    pub changes: Vec<MachineChange>,
-    /// How followers took the news.
-    pub pushes: Vec<Push>,
-    /// How it goes out, in words.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub strategy: String,
-    /// Whether machines get it in waves, not all at once.
-    #[serde(default)]
-    pub waves: bool,
-    /// What the author should know of the rollout before, if anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<String>,
-}
-
-impl Publication {
-    /// What came of it, for the audit.
-    pub fn noted(&self) -> String {
-        let since = if self.new { "" } else { "nothing changed since " };
-        format!("{since}revision {}", self.revision)
-    }
 }
 
 /// What publishing needs to know.
@@ -85,7 +49,7 @@ struct Next {
     /// What is published; `None` on a new platform.
     last: Option<Arc<Revision>>,
     /// What would be; `None` where it is the last revision again.
-    revision: Option<Revision>,
+    revision: Option<Arc<Revision>>,
     /// The secrets' values that went into it.
     secrets: Used,
     /// Names all of this.
@@ -125,7 +89,7 @@ impl Press {
         let by_leader =
             |message: &str| Request { author: "leader".to_owned(), message: message.to_owned(), ..Request::default() };
         let Some(last) = self.store.latest()? else {
-            let (fresh, _) = self.publish(&by_leader("first revision"), None)?;
+            let (fresh, _) = self.publish(&by_leader("first revision"))?;
             return fresh.map_or_else(|| self.published(), |fresh| Ok(fresh.published));
         };
         let machines = release::machines(&self.config);
@@ -235,26 +199,22 @@ impl Press {
         Ok((revision, secrets.used()))
     }
 
-    /// What publishing would change; with `reports`, also what that means for containers.
-    pub fn plan(&mut self, reports: Option<&Reports>) -> Result<Publication, LeaderError> {
+    /// What publishing would change; with what was `heard` of followers, also what that means for containers.
+    pub fn plan(&mut self, heard: Option<&Heard>) -> Result<Publication, LeaderError> {
         let next = self.next(&Request::default())?;
-        self.publication(&next, reports)
+        Ok(self.outline(&next)?.told(heard))
     }
 
     /// What publishing this would change, whatever is on disk.
-    pub(crate) fn plan_of(&mut self, source: Source, reports: Option<&Reports>) -> Result<Publication, LeaderError> {
+    pub(crate) fn plan_of(&mut self, source: Source, heard: Option<&Heard>) -> Result<Publication, LeaderError> {
         let next = self.next_of(source, &Request::default())?;
-        self.publication(&next, reports)
+        Ok(self.outline(&next)?.told(heard))
     }
 
     /// Validates, renders and stores; the new revision, if it is one, and what
-    /// it changes. An invalid edit changes nothing; an edit that changes
-    /// nothing is no revision.
-    pub fn publish(
-        &mut self,
-        request: &Request,
-        reports: Option<&Reports>,
-    ) -> Result<(Option<Fresh>, Publication), LeaderError> {
+    /// there is to tell of it. An invalid edit changes nothing; an edit that
+    /// changes nothing is no revision.
+    pub fn publish(&mut self, request: &Request) -> Result<(Option<Fresh>, Outline), LeaderError> {
         let strategy = self.strategy(&request.launch)?;
         let next = self.next(request)?;
         if let Some(wanted) = request.plan.as_ref().filter(|wanted| **wanted != next.plan) {
@@ -263,14 +223,14 @@ impl Press {
                 next.plan
             )));
         }
-        let mut publication = self.publication(&next, reports)?;
+        let mut outline = self.outline(&next)?;
         let Some(revision) = next.revision else {
             // New values of secrets that no file holds: nothing to publish, and nothing to wait for.
             self.store.settle(&next.secrets.fresh)?;
-            return Ok((None, publication));
+            return Ok((None, outline));
         };
-        publication.strategy = strategy.to_string();
-        publication.waves = strategy.has_waves();
+        outline.publication.strategy = strategy.to_string();
+        outline.publication.waves = strategy.has_waves();
         let rollout = self.insert(&revision, &next.secrets, strategy, &request.launch)?;
         tracing::info!(
             revision = revision.number,
@@ -278,9 +238,9 @@ impl Press {
             machines = revision.bundles.len(),
             "published"
         );
-        publication.revision = revision.number;
-        self.last = Some(Arc::new(revision.clone()));
-        Ok((Some(Fresh { published: Published::new(revision), rollout }), publication))
+        outline.publication.revision = revision.number;
+        self.last = Some(revision.clone());
+        Ok((Some(Fresh { published: Published::new(Arc::unwrap_or_clone(revision)), rollout }), outline))
     }
 
     /// The last revision. It stays in memory for as long as the store knows no later one.
@@ -311,25 +271,25 @@ impl Press {
         }
         let number = last.as_ref().map_or(0, |last| last.number);
         let (revision, secrets) = self.make(source, number + 1, request, Drafts::Kept)?;
-        Ok(Next { plan: plan_id(last.as_deref(), Some(&revision)), last, revision: Some(revision), secrets })
+        let plan = plan_id(last.as_deref(), Some(&revision));
+        Ok(Next { plan, last, revision: Some(Arc::new(revision)), secrets })
     }
 
     /// For people: what changes, masked by every value that ever was a secret's.
-    fn publication(&self, next: &Next, reports: Option<&Reports>) -> Result<Publication, LeaderError> {
-        let none = difference::Bundles::new();
-        let before = next.last.as_ref().map_or(&none, |last| &last.bundles);
-        let after = next.revision.as_ref().map_or(before, |revision| &revision.bundles);
-        let mask = Mask::new(self.store.rendered_secrets()?.union(&next.secrets.values));
-        Ok(Publication {
+    fn outline(&self, next: &Next) -> Result<Outline, LeaderError> {
+        let publication = Publication {
             strategy: String::new(),
             waves: false,
             before: None,
             plan: next.plan.clone(),
             revision: next.last.as_ref().map_or(0, |last| last.number),
             new: next.revision.is_some(),
-            changes: difference::planned(before, after, &mask, reports),
+            changes: Vec::new(),
             pushes: Vec::new(),
-        })
+        };
+        let mut secrets = self.store.rendered_secrets()?;
+        secrets.extend(next.secrets.values.iter().cloned());
+        Ok(Outline { publication, before: next.last.clone(), after: next.revision.clone(), secrets })
     }
 }
 

@@ -1,5 +1,6 @@
-//! A published revision, ready to be sent: every body built, hashed and
-//! compressed once, none of it at request time.
+//! A published revision, ready to be sent. Nothing is rendered for a request;
+//! a body is built, hashed and compressed once, for the first who asks: most
+//! machines never ask for all of what they have already.
 
 use crate::store::Revision;
 use bytes::Bytes;
@@ -23,8 +24,7 @@ pub struct Served {
     pub bundle: Arc<Bundle>,
     /// Its digest in quotes.
     pub etag: HeaderValue,
-    /// `application/json`.
-    pub json: Coded,
+    json: OnceLock<Coded>,
     tar: OnceLock<Coded>,
     /// What the machine had in the revisions before, the newest first.
     before: Vec<Before>,
@@ -101,12 +101,12 @@ impl Coded {
 }
 
 impl Published {
-    /// Builds every machine's bodies.
+    /// What every machine is served, its bodies not yet built.
     pub fn new(revision: Revision) -> Self {
         let served = revision.bundles.iter().map(|(machine, bundle)| {
             let served = Served {
                 etag: etag(&bundle.digest),
-                json: Coded::new(bundle.to_json(revision.number)),
+                json: OnceLock::new(),
                 tar: OnceLock::new(),
                 before: Vec::new(),
                 number: revision.number,
@@ -153,6 +153,11 @@ impl Served {
             .take(MOST_BEFORE)
             .map(|(digest, files)| Before { digest, files, delta: OnceLock::new() })
             .collect()
+    }
+
+    /// `application/json`.
+    pub fn json(&self) -> &Coded {
+        self.json.get_or_init(|| Coded::new(self.bundle.to_json(self.number)))
     }
 
     /// The same tree as a tar (POSIX.1-2001), the same bytes for the same revision.

@@ -5,7 +5,7 @@
 use crate::config::Config;
 use crate::desk::file;
 use crate::difference::{self, MachineChange};
-use crate::fleet::Reports;
+use crate::fleet::Heard;
 use crate::history::{SourceChange, differing_names, source_changes, unknown_revision};
 use crate::leader::{Leader, LeaderError};
 use crate::mask::Mask;
@@ -125,17 +125,17 @@ struct Back {
 }
 
 impl Press {
-    /// What going back to a revision would change; with `reports`, also what that means for containers.
-    pub fn rollback_plan(&self, to: u64, reports: Option<&Reports>) -> Result<Rollback, LeaderError> {
+    /// What going back to a revision would change; with what was `heard` of followers, also what that means for containers.
+    pub fn rollback_plan(&self, to: u64, heard: Option<&Heard>) -> Result<Rollback, LeaderError> {
         let back = self.back(&Request { to, ..Request::default() })?;
-        self.told(&back, reports)
+        self.told(&back, heard)
     }
 
     /// Publishes the content of an old revision as a new one.
     pub fn rollback(
         &mut self,
         request: &Request,
-        reports: Option<&Reports>,
+        heard: Option<&Heard>,
     ) -> Result<(Option<Fresh>, Rollback), LeaderError> {
         let strategy = self.strategy(&request.launch)?;
         let back = self.back(request)?;
@@ -145,7 +145,7 @@ impl Press {
                 back.last.number, back.last.author, request.to
             )));
         }
-        let mut told = self.told(&back, reports)?;
+        let mut told = self.told(&back, heard)?;
         let fresh = if told.new {
             told.strategy = strategy.to_string();
             told.waves = strategy.has_waves();
@@ -260,7 +260,7 @@ impl Press {
         Ok((bundle, secrets.used()))
     }
 
-    fn told(&self, back: &Back, reports: Option<&Reports>) -> Result<Rollback, LeaderError> {
+    fn told(&self, back: &Back, heard: Option<&Heard>) -> Result<Rollback, LeaderError> {
         let mask = Mask::new(self.store.rendered_secrets()?.union(&back.secrets.values));
         let hashes = back.old.files.iter().map(|(name, file)| (name.clone(), (file.sha256, file.executable))).collect();
         // What can't be read differs, too: it is told by the next plan.
@@ -270,7 +270,7 @@ impl Press {
             to: back.next.rolled_back_to.unwrap_or_default(),
             revision: back.last.number,
             new: back.next.source != back.last.source || back.next.bundles != back.last.bundles,
-            changes: difference::planned(&back.last.bundles, &back.next.bundles, &mask, reports),
+            changes: difference::planned(&back.last.bundles, &back.next.bundles, &mask, heard),
             source: source_changes(&back.last.source, &back.next.source, &mask),
             otherwise: back.otherwise.clone(),
             disk,
@@ -289,7 +289,7 @@ impl Leader {
         let mut request = request.clone();
         request.launch.standing = self.standing();
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        let (fresh, rollback) = press.rollback(&request, self.last_reports())?;
+        let (fresh, rollback) = press.rollback(&request, self.heard().as_ref())?;
         if let Some(fresh) = fresh {
             self.serve(fresh);
         }
@@ -299,7 +299,7 @@ impl Leader {
     /// What going back would change.
     pub fn rollback_plan(&self, to: u64) -> Result<Rollback, LeaderError> {
         let press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        press.rollback_plan(to, self.last_reports())
+        press.rollback_plan(to, self.heard().as_ref())
     }
 }
 

@@ -14,6 +14,9 @@ pub struct Notify {
     /// changed; what others are owed is kept for the next notification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<Vec<String>>,
+    /// Where the leader is reached, for a follower that was told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<Vec<String>>,
 }
 
 /// The `202` to a [`Notify`].
@@ -57,6 +60,67 @@ pub struct Status {
     /// Files that are not as they were written, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<Drift>,
+    /// What it trusts and shows, for TLS; left out by a follower that knows of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
+}
+
+/// What a follower trusts, and what it shows itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Trust {
+    /// The authorities that it pins: SHA-256 of each one's `SubjectPublicKeyInfo`.
+    /// Empty where it pins none: it speaks plain HTTP, or goes by the system's authorities.
+    #[serde(default)]
+    pub authorities: Vec<Sha256>,
+    /// The authority that its own certificate is of, where it shows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Sha256>,
+    /// The last second of its own certificate, Unix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_ends: Option<i64>,
+    /// The digest ([`addresses_digest`]) of the leader's addresses that it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Sha256>,
+}
+
+/// The digest of a leader's addresses: SHA-256 over them, each followed by a newline.
+pub fn addresses_digest(addresses: &[String]) -> Sha256 {
+    Sha256::of(addresses.iter().map(|address| format!("{address}\n")).collect::<String>().as_bytes())
+}
+
+/// The `200` to a [`Status`] whose follower lacks something; otherwise it is a `204`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatusAnswer {
+    /// What it lacks.
+    #[serde(default)]
+    pub told: Told,
+}
+
+/// What a leader tells a follower that doesn't have it; what is left out stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Told {
+    /// The authorities to pin instead of those it pins, PEM, what issues first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Vec<String>>,
+    /// Where the leader is reached, in the order to try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<String>>,
+}
+
+/// `POST /certificate`, follower to leader: its own certificate, or the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CertificateRequest {
+    /// PKCS#10 (RFC 2986) as PEM. Only its key counts.
+    pub csr: String,
+}
+
+/// The answer to a [`CertificateRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IssuedCertificate {
+    /// The certificate and its authority, PEM.
+    pub certificate: String,
+    /// Everything that is to be trusted, PEM, what issues first.
+    pub authorities: Vec<String>,
 }
 
 /// A follower whose leader doesn't answer.

@@ -4,7 +4,8 @@ use super::show::{Paint, changes, say_if_unforeseen};
 use super::{disk, environment, leader_config, print, print_json, say};
 use crate::exit::{Done, Failed};
 use crate::socket::Socket;
-use lockstep_leader::press::{Press, Publication};
+use lockstep_leader::press::Press;
+use lockstep_leader::publication::Publication;
 use std::path::Path;
 
 pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {

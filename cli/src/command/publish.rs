@@ -6,7 +6,8 @@ use super::show::{Paint, changes, details, pushes, say_if_unforeseen};
 use super::{author, environment, leader_config, plan, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::Socket;
-use lockstep_leader::press::{Press, Publication, Request};
+use lockstep_leader::press::{Press, Request};
+use lockstep_leader::publication::Publication;
 use lockstep_leader::rollout::Launch;
 use lockstep_leader::rollout::strategy::Wish;
 use lockstep_shared::api::{Fleet, Machine, State};
@@ -37,7 +38,7 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         let plan = if options.yes { options.plan.clone() } else { Some(agreed(press.plan(None)?, &options, paint)?) };
         let launch = Launch { wish: options.wish.clone(), standing: None };
         let request = Request { author: author(), message: options.message.clone(), plan, launch };
-        let publish = |press: &mut Press| Ok(press.publish(&request, None)?.1);
+        let publish = |press: &mut Press| Ok(press.publish(&request)?.1.told(None));
         let publication = super::recorded(&mut press, "publish", publish, Publication::noted)?;
         report(&publication, &options, paint)?;
         if publication.new {

@@ -164,7 +164,7 @@ fn whole(served: &Served, headers: &HeaderMap) -> Reply {
         return of_delta(base, delta, &served.etag);
     }
     let (body, content_type): (&Coded, _) =
-        if tar { (served.tar(), "application/x-tar") } else { (&served.json, "application/json") };
+        if tar { (served.tar(), "application/x-tar") } else { (served.json(), "application/json") };
     let coding = coding(headers);
     let mut answer = of_encoded(body.get(coding), content_type, &served.etag);
     let name = match coding {

@@ -1,6 +1,7 @@
 //! The leader over HTTP: one file per audience.
 
 mod admin;
+mod certificate;
 mod conf;
 mod lease;
 mod operations;
@@ -56,7 +57,8 @@ async fn answer(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
     match (path, request.method()) {
         ("/status", &Method::POST) => Box::pin(status::report(leader, request)).await,
         ("/lease", &Method::POST) => Box::pin(lease::ask(leader, request)).await,
-        ("/status" | "/lease", _) => not_allowed("POST"),
+        ("/certificate", &Method::POST) => Box::pin(certificate::issue(leader, request)).await,
+        ("/status" | "/lease" | "/certificate", _) => not_allowed("POST"),
         ("/healthz" | "/readyz" | "/metrics", &Method::GET) => operations::serve(&leader, path),
         ("/healthz" | "/readyz" | "/metrics", _) => not_allowed("GET"),
         _ => Box::pin(unknown_route(&leader, request)).await,

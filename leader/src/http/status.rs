@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use lockstep_edge::gate::{Reply, reply};
-use lockstep_shared::api::Status;
+use lockstep_edge::gate::{Reply, json, reply};
+use lockstep_shared::Name;
+use lockstep_shared::api::{Status, StatusAnswer, Told};
 use std::sync::Arc;
 
 pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
@@ -22,7 +23,11 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
             tracing::debug!(machine, state = ?status.state, "report");
             leader.chronicle.note(machine, &status);
             leader.rollout.report(machine, &status);
+            let told = told(&leader, machine, &status).await;
             leader.reports.store(machine, status);
+            if let Some(told) = told {
+                return admitted.seal.sign(json(StatusCode::OK, &StatusAnswer { told }));
+            }
             let mut answer = Response::new(Full::<Bytes>::default());
             *answer.status_mut() = StatusCode::NO_CONTENT;
             answer
@@ -33,6 +38,22 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
         }
     };
     admitted.seal.sign(answer)
+}
+
+/// What it lacks of what it should trust, once what it said is taken note of.
+async fn told(leader: &Arc<Leader>, machine: &str, status: &Status) -> Option<Told> {
+    let (trust, name) = (status.trust.clone()?, Name::new(machine).ok()?);
+    if leader.authority.is_news(&name, &trust) {
+        let (leader, trust) = (leader.clone(), trust.clone());
+        let heard = tokio::task::spawn_blocking(move || {
+            leader.authority.hear(&name, &trust)?;
+            leader.authority.go_on(&leader.pinning())
+        });
+        if let Ok(Err(error)) = heard.await {
+            tracing::error!(%error, machine, "what the follower trusts could not be kept");
+        }
+    }
+    leader.authority.lacks(&trust, &leader.config.addresses)
 }
 
 /// The report as it may be kept: diffs for what was found in the place of files.

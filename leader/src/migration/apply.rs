@@ -3,10 +3,11 @@
 use super::{Migrated, check, migrate};
 use crate::desk::{Desk, DeskError};
 use crate::fault::Fault;
-use crate::fleet::Reports;
+use crate::fleet::Heard;
 use crate::leader::{Leader, LeaderError};
 use crate::platform::{Platform, schema};
-use crate::press::{Press, Publication};
+use crate::press::Press;
+use crate::publication::Publication;
 use crate::release;
 use crate::snippet;
 use crate::source::{PLATFORM, Source, SourceFile};
@@ -39,9 +40,9 @@ impl Press {
         Ok(if last == 0 { None } else { self.store.head(last)?.map(|head| head.release) })
     }
 
-    /// What migrating would come to; with `reports`, also what that means for containers. Nothing is written.
-    pub fn migration_plan(&mut self, to: Option<&str>, reports: Option<&Reports>) -> Result<Outcome, LeaderError> {
-        Ok(self.migration(to, reports)?.1)
+    /// What migrating would come to; with what was `heard` of followers, also what that means for containers. Nothing is written.
+    pub fn migration_plan(&mut self, to: Option<&str>, heard: Option<&Heard>) -> Result<Outcome, LeaderError> {
+        Ok(self.migration(to, heard)?.1)
     }
 
     /// Migrates. `seen`: only if the file still has this hash.
@@ -49,9 +50,9 @@ impl Press {
         &mut self,
         to: Option<&str>,
         seen: Option<&str>,
-        reports: Option<&Reports>,
+        heard: Option<&Heard>,
     ) -> Result<Outcome, LeaderError> {
-        let (old, migration) = self.migration(to, reports)?;
+        let (old, migration) = self.migration(to, heard)?;
         if seen.is_some_and(|seen| seen != migration.platform) {
             let what = "platform.yml changed since you looked; nothing was written: run lockstep migrate again";
             return Err(LeaderError::Conflict(what.to_owned()));
@@ -66,7 +67,7 @@ impl Press {
         Ok(migration)
     }
 
-    fn migration(&mut self, to: Option<&str>, reports: Option<&Reports>) -> Result<(String, Outcome), LeaderError> {
+    fn migration(&mut self, to: Option<&str>, heard: Option<&Heard>) -> Result<(String, Outcome), LeaderError> {
         let mut source = Source::read(&self.config.platform, &self.config.templates)?;
         let published = self.published_release()?;
         let machines = release::machines(&self.config);
@@ -97,7 +98,7 @@ impl Press {
             (migration.faults, migration.stopped) = (faults, true);
             return Ok((old, migration));
         }
-        match self.plan_of(source, reports) {
+        match self.plan_of(source, heard) {
             Ok(plan) => migration.plan = Some(plan),
             Err(LeaderError::Faults(faults)) => migration.faults = faults.0,
             Err(other) => return Err(other),
@@ -110,13 +111,13 @@ impl Leader {
     /// What migrating would come to. Blocks while it renders.
     pub fn migration_plan(&self, to: Option<&str>) -> Result<Outcome, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        press.migration_plan(to, self.last_reports())
+        press.migration_plan(to, self.heard().as_ref())
     }
 
     /// Migrates. Blocks while it renders and writes.
     pub fn migrate(&self, to: Option<&str>, seen: Option<&str>) -> Result<Outcome, LeaderError> {
         let mut press = self.press.lock().unwrap_or_else(PoisonError::into_inner);
-        press.migrate(to, seen, self.last_reports())
+        press.migrate(to, seen, self.heard().as_ref())
     }
 }
 

@@ -1,10 +1,12 @@
 //! Tells followers that there is something for them: all at once, each with its
 //! own time limit, so that one that hangs holds up nobody.
 
+use crate::authority;
 use crate::config::Config;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use lockstep_edge::Client;
+use lockstep_edge::tls::Pins;
 use lockstep_shared::api::{Notify, NotifyAccepted, Push};
 use lockstep_shared::{Key, Name};
 use std::collections::BTreeMap;
@@ -19,19 +21,23 @@ const MOST: usize = 64 * 1024;
 pub struct Pushes {
     clients: BTreeMap<Name, Arc<Client>>,
     time: Duration,
+    /// Where this leader is reached.
+    addresses: Option<Vec<String>>,
 }
 
 impl Pushes {
     /// Clients for all followers that have an address. A bad address is an error that names the follower.
-    pub fn new(config: &Config, keys: &BTreeMap<Name, Key>) -> Result<Self, String> {
+    pub fn new(config: &Config, keys: &BTreeMap<Name, Key>, pins: &Arc<Pins>) -> Result<Self, String> {
         let mut clients = BTreeMap::new();
         for (name, follower) in &config.followers {
             let (Some(url), Some(key)) = (&follower.url, keys.get(name)) else { continue };
-            let client = Client::new(url, name.as_str(), key.clone(), MOST)
+            let trust = authority::trust(config, pins, name);
+            let client = Client::trusting(std::slice::from_ref(url), name.as_str(), key.clone(), MOST, &trust)
                 .map_err(|error| format!("{}: followers.{name}.url: {error}", crate::config::FILE))?;
             clients.insert(name.clone(), Arc::new(client));
         }
-        Ok(Self { clients, time: config.notify_time })
+        let addresses = (!config.addresses.is_empty()).then(|| config.addresses.clone());
+        Ok(Self { clients, time: config.notify_time, addresses })
     }
 
     /// Tells those of them whom it concerns, and returns how each took it, by
@@ -42,7 +48,7 @@ impl Pushes {
         services: Option<Vec<String>>,
         concerns: impl Fn(&Name) -> bool,
     ) -> Vec<Push> {
-        let body = Bytes::from(serde_json::to_vec(&Notify { revision, services }).unwrap_or_default());
+        let body = self.body(revision, services);
         let mut pushes = JoinSet::new();
         for (name, client) in self.clients.iter().filter(|(name, _)| concerns(name)) {
             pushes.spawn(push(name.clone(), client.clone(), body.clone(), self.time));
@@ -52,12 +58,17 @@ impl Pushes {
         done
     }
 
+    fn body(&self, revision: u64, services: Option<Vec<String>>) -> Bytes {
+        let notify = Notify { revision, services, leader: self.addresses.clone() };
+        Bytes::from(serde_json::to_vec(&notify).unwrap_or_default())
+    }
+
     /// Tells machines each of its own revision.
     pub async fn tell(&self, machines: Vec<(Name, u64)>) {
         let mut pushes = JoinSet::new();
         for (name, revision) in machines {
             let Some(client) = self.clients.get(&name) else { continue };
-            let body = Bytes::from(serde_json::to_vec(&Notify { revision, services: None }).unwrap_or_default());
+            let body = self.body(revision, None);
             pushes.spawn(push(name, client.clone(), body, self.time));
         }
         pushes.join_all().await;

@@ -10,6 +10,7 @@
 //! | `revisions.rs` | reading revisions and what differs between them |
 //! | `secrets.rs`, `drafts.rs` | secrets' values; those that wait for a revision |
 //! | `access.rs`, `audit.rs` | API tokens; the audit's chain |
+//! | `authority.rs` | the authorities of TLS; what followers say they trust |
 //! | `proven.rs` | what machines ran, and when |
 //! | `rollout.rs` | how revisions reach machines, and restart leases |
 //! | `passphrase.rs` | the key under a passphrase |
@@ -19,6 +20,7 @@
 
 mod access;
 mod audit;
+mod authority;
 mod content;
 mod drafts;
 mod error;

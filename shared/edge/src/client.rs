@@ -1,26 +1,44 @@
 //! The one HTTP client: signs what it sends, refuses what isn't signed back.
 
+use crate::tls::{self, Pins};
 use crate::{clock, random};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use lockstep_shared::signature::{RequestSignature, ResponseRefusal, sign_request, verify_response};
 use lockstep_shared::{Key, Problem, Sha256};
-use std::sync::Once;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A peer, seen from here: its address and the key shared with it.
+/// A peer, seen from here: its addresses and the key shared with it.
 pub struct Client {
     http: reqwest::Client,
-    base: reqwest::Url,
+    /// Where it may be, at least one; the one that answered last is tried first.
+    bases: ArcSwap<Vec<reqwest::Url>>,
+    current: AtomicUsize,
     keyid: String,
     key: Key,
     /// Seconds that the peer's clock is ahead of ours, once it said so.
     skew: AtomicI64,
     /// Largest answer that is read, in bytes.
     most: usize,
+}
+
+/// Whom `https://` is believed to be.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// Who has a certificate for the address, from an authority of the system: a proxy in front.
+    System,
+    /// Who has a certificate for `identity` from a pinned authority, and nobody else.
+    Pinned {
+        /// The authorities.
+        pins: Arc<Pins>,
+        /// The name in the certificate ([`tls::identity`]).
+        identity: String,
+    },
 }
 
 /// A verified answer.
@@ -56,6 +74,9 @@ pub enum CallError {
     /// The client could not be set up.
     #[error("the HTTP client could not be set up: {0}")]
     Setup(#[source] reqwest::Error),
+    /// What is pinned can't be used.
+    #[error("TLS could not be set up: {0}")]
+    Tls(String),
     /// The peer was not reached, or the connection broke off.
     #[error("{url} was not reached: {why}")]
     Unreached {
@@ -64,6 +85,17 @@ pub enum CallError {
         /// The innermost cause.
         why: String,
     },
+    /// Who answers is not who should, or speaks no TLS. Nothing was sent.
+    #[error("{url}: {why}")]
+    Unproven {
+        /// What was called.
+        url: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// None of several addresses gave a verified answer.
+    #[error("none of {} addresses gave an answer: {}", .0.len(), all(.0))]
+    Nowhere(Vec<CallError>),
     /// The answer is larger than what is read.
     #[error("the answer of {url} is larger than {most} bytes")]
     TooLarge {
@@ -87,23 +119,59 @@ pub enum CallError {
 }
 
 impl Client {
-    /// A client for the peer at `base`. The key's name is the follower's, in both directions.
+    /// A client for the peer at `base`, verified by the system where it is
+    /// `https://`. The key's name is the follower's, in both directions.
     pub fn new(base: &str, keyid: &str, key: Key, most: usize) -> Result<Self, CallError> {
-        let address = || CallError::Address(base.to_owned());
-        let base = reqwest::Url::parse(base.trim_end_matches('/')).map_err(|_| address())?;
-        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-            return Err(address());
-        }
-        let mut builder = builder();
-        if base.scheme() == "http" {
-            // Saves reading the system's certificates where none are needed.
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.connect_timeout(CONNECT).tcp_nodelay(true).build().map_err(CallError::Setup)?;
-        Ok(Self { http, base, keyid: keyid.to_owned(), key, skew: AtomicI64::new(0), most })
+        Self::trusting(&[base.to_owned()], keyid, key, most, &Trust::System)
     }
 
-    /// Sends a signed request to `target` (path and query) and returns the verified answer.
+    /// A client for the peer that is at one of these addresses, tried in this
+    /// order, and believed by `trust`.
+    pub fn trusting(
+        addresses: &[String],
+        keyid: &str,
+        key: Key,
+        most: usize,
+        trust: &Trust,
+    ) -> Result<Self, CallError> {
+        let bases = bases(addresses)?;
+        let mut builder = builder();
+        builder = match trust {
+            Trust::Pinned { pins, identity } => {
+                let tls = pins.client(identity).map_err(|error| CallError::Tls(error.to_string()))?;
+                builder.tls_backend_preconfigured(tls)
+            }
+            // Saves reading the system's certificates where none are needed.
+            Trust::System if bases.iter().all(|base| base.scheme() == "http") => builder.tls_certs_only([]),
+            Trust::System => builder,
+        };
+        let http = builder.connect_timeout(CONNECT).tcp_nodelay(true).build().map_err(CallError::Setup)?;
+        Ok(Self {
+            http,
+            bases: ArcSwap::from_pointee(bases),
+            current: AtomicUsize::new(0),
+            keyid: keyid.to_owned(),
+            key,
+            skew: AtomicI64::new(0),
+            most,
+        })
+    }
+
+    /// Looks for the peer at these addresses from now on, in this order.
+    pub fn look_at(&self, addresses: &[String]) -> Result<(), CallError> {
+        self.bases.store(Arc::new(bases(addresses)?));
+        self.current.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The address that is tried first: the one that answered last.
+    pub fn address(&self) -> String {
+        let bases = self.bases.load();
+        bases[self.current.load(Ordering::Relaxed) % bases.len()].as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// Sends a signed request to `target` (path and query) and returns the
+    /// verified answer. An address that gives none is followed by the next.
     pub async fn send(
         &self,
         method: Method,
@@ -112,28 +180,61 @@ impl Client {
         body: Option<Bytes>,
         timeout: Duration,
     ) -> Result<Answer, CallError> {
-        let first = self.send_once(&method, target, headers, body.clone(), timeout).await?;
-        let Some(server_time) = skewed(&first) else { return Ok(first) };
-        // The answer was signed with our key: its clock may be trusted, ours may be wrong.
-        let skew = server_time - clock::now();
-        self.skew.store(skew, Ordering::Relaxed);
-        tracing::warn!(
-            skew_seconds = skew,
-            peer = %self.base,
-            "the clocks of this machine and its peer differ by {skew} s: signing with the peer's time; set the clock (timedatectl status)"
-        );
-        self.send_once(&method, target, headers, body, timeout).await
+        let bases = self.bases.load_full();
+        let first = self.current.load(Ordering::Relaxed) % bases.len();
+        let mut failed = Vec::new();
+        for at in (0..bases.len()).map(|step| (first + step) % bases.len()) {
+            match self.send_to(&bases[at], &method, target, headers, body.clone(), timeout).await {
+                Ok(answer) => {
+                    if at != first {
+                        self.current.store(at, Ordering::Relaxed);
+                        tracing::info!(address = %bases[at], "the peer answers at another address");
+                    }
+                    return Ok(answer);
+                }
+                // It answered: the same would come from elsewhere.
+                Err(error @ CallError::TooLarge { .. }) => return Err(error),
+                Err(error) => failed.push(error),
+            }
+        }
+        match failed.len() {
+            1 => Err(failed.remove(0)),
+            _ => Err(CallError::Nowhere(failed)),
+        }
     }
 
-    async fn send_once(
+    async fn send_to(
         &self,
+        base: &reqwest::Url,
         method: &Method,
         target: &str,
         headers: &[(HeaderName, String)],
         body: Option<Bytes>,
         timeout: Duration,
     ) -> Result<Answer, CallError> {
-        let text = format!("{}{target}", self.base.as_str().trim_end_matches('/'));
+        let first = self.send_once(base, method, target, headers, body.clone(), timeout).await?;
+        let Some(server_time) = skewed(&first) else { return Ok(first) };
+        // The answer was signed with our key: its clock may be trusted, ours may be wrong.
+        let skew = server_time - clock::now();
+        self.skew.store(skew, Ordering::Relaxed);
+        tracing::warn!(
+            skew_seconds = skew,
+            peer = %base,
+            "the clocks of this machine and its peer differ by {skew} s: signing with the peer's time; set the clock (timedatectl status)"
+        );
+        self.send_once(base, method, target, headers, body, timeout).await
+    }
+
+    async fn send_once(
+        &self,
+        base: &reqwest::Url,
+        method: &Method,
+        target: &str,
+        headers: &[(HeaderName, String)],
+        body: Option<Bytes>,
+        timeout: Duration,
+    ) -> Result<Answer, CallError> {
+        let text = format!("{}{target}", base.as_str().trim_end_matches('/'));
         let url = reqwest::Url::parse(&text).map_err(|_| CallError::Address(text))?;
         let digest = body.as_deref().map(Sha256::of);
         let created = clock::now() + self.skew.load(Ordering::Relaxed);
@@ -150,7 +251,10 @@ impl Client {
                 .body(body);
         }
         let request = request.header("signature-input", signed.input).header("signature", signed.signature);
-        let unreached = |error: reqwest::Error| CallError::Unreached { url: shown(&url), why: innermost(&error) };
+        let unreached = |error: reqwest::Error| match tls::why(&error) {
+            Some(why) if error.is_connect() => CallError::Unproven { url: shown(&url), why },
+            _ => CallError::Unreached { url: shown(&url), why: innermost(&error) },
+        };
         let mut response = request.send().await.map_err(unreached)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut content =
@@ -184,6 +288,40 @@ pub fn builder() -> reqwest::ClientBuilder {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none())
+}
+
+/// A peer's address, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Whether it is `https://`.
+    pub https: bool,
+    /// The host: a name, or an address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Takes an `http://` or `https://` address apart; `None` where it is none.
+pub fn address(text: &str) -> Option<Address> {
+    let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    let port = url.port_or_known_default()?;
+    (plain && url.fragment().is_none()).then(|| Address { https: url.scheme() == "https", host, port })
+}
+
+fn bases(addresses: &[String]) -> Result<Vec<reqwest::Url>, CallError> {
+    let base = |address: &String| {
+        let base = reqwest::Url::parse(address.trim_end_matches('/')).ok();
+        base.filter(|base| matches!(base.scheme(), "http" | "https") && base.host_str().is_some())
+            .ok_or_else(|| CallError::Address(address.clone()))
+    };
+    let bases = addresses.iter().map(base).collect::<Result<Vec<_>, _>>()?;
+    if bases.is_empty() { Err(CallError::Address(String::new())) } else { Ok(bases) }
+}
+
+fn all(errors: &[CallError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn skewed(answer: &Answer) -> Option<i64> {

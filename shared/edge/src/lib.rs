@@ -14,7 +14,8 @@ pub mod random;
 pub mod secrecy;
 pub mod server;
 pub mod settings;
+pub mod tls;
 
-pub use client::{Answer, CallError, Client};
+pub use client::{Answer, CallError, Client, Trust};
 pub use gate::{Gate, Seal};
 pub use limits::Limits;

@@ -3,6 +3,7 @@
 
 use crate::Limits;
 use crate::gate::reply;
+use crate::tls::Acceptor;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Either, Limited};
@@ -16,9 +17,10 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::server::TlsStream;
 
 /// How long open requests may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -29,8 +31,14 @@ const HARD_HEADERS: usize = 256;
 /// Serves until `stop` turns true (or its sender is gone), then lets open
 /// requests end. `handler` gets every request that is within the bounds, and
 /// the address it came from; its answers may go on for as long as they like.
-pub async fn serve<H, F, B>(listener: TcpListener, limits: Arc<Limits>, stop: watch::Receiver<bool>, handler: H)
-where
+/// With `tls` every connection has to open it first, within the time for a header.
+pub async fn serve<H, F, B>(
+    listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
+    limits: Arc<Limits>,
+    stop: watch::Receiver<bool>,
+    handler: H,
+) where
     H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + Unpin + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
@@ -46,11 +54,20 @@ where
         match accepted {
             Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                let connection = connection(stream, peer.ip(), limits.clone(), stop.clone(), handler.clone());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(slot);
-                });
+                let (limits, stop, handler) = (limits.clone(), stop.clone(), handler.clone());
+                match tls.clone() {
+                    None => drop(tokio::spawn(async move {
+                        connection(stream, peer.ip(), limits, stop, handler).await;
+                        drop(slot);
+                    })),
+                    Some(tls) => drop(tokio::spawn(async move {
+                        // Boxed, so that a held connection doesn't keep the handshake's room.
+                        if let Some(stream) = Box::pin(open(stream, &tls, &limits, stop.clone())).await {
+                            connection(stream, peer.ip(), limits, stop, handler).await;
+                        }
+                        drop(slot);
+                    })),
+                }
             }
             Err(error) => {
                 // Out of file descriptors, mostly: open connections go on, new ones wait.
@@ -69,13 +86,53 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection<H, F, B>(
-    stream: TcpStream,
+/// The first byte of a TLS handshake (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
+
+/// Opens TLS, or tells one that speaks plain HTTP what is spoken here.
+async fn open(
+    mut stream: TcpStream,
+    tls: &Acceptor,
+    limits: &Limits,
+    mut stop: watch::Receiver<bool>,
+) -> Option<TlsStream<TcpStream>> {
+    let opening = async {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
+            let _ = stream.write_all(&plain_refused()).await;
+            let _ = stream.shutdown().await;
+            return Err(std::io::Error::other("plain HTTP was spoken"));
+        }
+        tls.accept(stream).await
+    };
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(limits.header_time(), opening) => opened,
+        () = stopped(&mut stop) => return None,
+    };
+    match opened {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a connection opened no TLS");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn plain_refused() -> Vec<u8> {
+    let detail = "this address speaks TLS 1.3: use https://, with the platform's authority (lockstep ca show --pem)";
+    let problem = Problem::new(400, "tls-expected", "TLS is spoken here", detail);
+    whole("400 Bad Request", &problem)
+}
+
+async fn connection<S, H, F, B>(
+    stream: S,
     peer: IpAddr,
     limits: Arc<Limits>,
     mut stop: watch::Receiver<bool>,
     handler: H,
 ) where
+    S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Unpin + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
@@ -120,9 +177,14 @@ async fn connection<H, F, B>(
 
 fn slow_header(seconds: u64) -> Vec<u8> {
     let detail = format!("the request's header did not arrive within {seconds} s");
-    let body = Problem::new(408, "timeout", "The request took too long", detail).to_json();
+    whole("408 Request Timeout", &Problem::new(408, "timeout", "The request took too long", detail))
+}
+
+/// A problem as a whole answer, where there is no request that it could answer.
+fn whole(status: &str, problem: &Problem) -> Vec<u8> {
+    let body = problem.to_json();
     let mut answer = format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         lockstep_shared::problem::CONTENT_TYPE,
         body.len()
     )

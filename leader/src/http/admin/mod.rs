@@ -51,9 +51,10 @@ pub async fn serve(leader: Arc<Leader>, listener: UnixListener) {
 pub async fn serve_people(leader: Arc<Leader>, listener: Option<TcpListener>) {
     let Some(listener) = listener else { return };
     let (limits, stop) = (Arc::new(leader.config.limits.clone()), leader.stop.clone());
+    let tls = leader.authority.acceptor().filter(|_| leader.config.admin.as_ref().is_some_and(|admin| admin.tls));
     let router = router(leader.clone());
     let answer = move |request, peer| door::answer(leader.clone(), router.clone(), request, peer);
-    lockstep_edge::server::serve(listener, limits, stop, answer).await;
+    lockstep_edge::server::serve(listener, tls, limits, stop, answer).await;
 }
 
 /// The same routes for one command, in its own process, while no leader runs.

@@ -4,8 +4,9 @@ use super::audited::Noted;
 use super::extract::Json;
 use super::refusal::Refusal;
 use super::{allow, blocking};
-use crate::leader::Leader;
-use crate::press::{Publication, Request as PublishRequest};
+use crate::leader::{Leader, LeaderError};
+use crate::press::Request as PublishRequest;
+use crate::publication::Publication;
 use crate::rollout::Launch;
 use crate::rollout::strategy::Wish;
 use crate::who::{Actor, Right};
@@ -43,10 +44,14 @@ pub(super) async fn publish(
     let press = leader.clone();
     let launch = Launch { wish: request.rollout, standing: None };
     let request = PublishRequest { author: actor.name, message: request.message, plan: request.plan, launch };
-    let mut publication = blocking(move || press.publish(&request)).await?;
-    if publication.new {
-        publication.pushes = leader.announce(publication.revision).await;
-    }
+    // What containers were like before: some are acted on before the author is told.
+    let heard = leader.heard();
+    let outline = blocking(move || press.publish(&request)).await?;
+    let Publication { new, revision, .. } = outline.publication;
+    let pushes = async { if new { leader.announce(revision).await } else { Vec::new() } };
+    let told = blocking(move || Ok::<_, LeaderError>(outline.told(heard.as_ref())));
+    let (pushes, told) = tokio::join!(pushes, told);
+    let publication = Publication { pushes, ..told? };
     Ok((Extension(Noted(publication.noted())), Json(publication)))
 }
 

@@ -1,0 +1,170 @@
+//! The platform's own authority: its certificates let leader and followers
+//! speak TLS with each other, and nobody outside has to trust it. Its keys are
+//! in the store, encrypted; a backup carries them.
+//!
+//! | file | does |
+//! |---|---|
+//! | `issue.rs` | makes authorities and certificates |
+//! | `state.rs` | the authorities as they stand, and how one takes the other's place; pure |
+//! | `rotation.rs` | hears what followers say, and goes on with a rotation |
+//! | `renewal.rs` | the leader's own certificate, in time |
+
+mod issue;
+mod renewal;
+mod rotation;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use issue::{Ca, Issued};
+pub use rotation::Shown;
+pub use state::{Said, Stage, State};
+
+use crate::config::Config;
+use crate::store::{Store, StoreError};
+use lockstep_edge::tls::{Acceptor, Certificate, Identity, Pins};
+use lockstep_edge::{Trust, clock, tls};
+use lockstep_shared::Name;
+use lockstep_shared::api::IssuedCertificate;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Why the authority doesn't do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// There is none.
+    #[error(
+        "this leader has no authority of its own: say \"http\": {{\"tls\": true}} in config-leader/conf/config-leader.json and restart it (docs/tls.md)"
+    )]
+    Off,
+    /// A request for a certificate can't be used.
+    #[error("the request for a certificate can't be used: {0}; it has to be PKCS#10 as PEM, signed with its own key")]
+    Request(String),
+    /// A rotation is not over.
+    #[error("the authority is being replaced already: see lockstep ca show")]
+    UnderWay,
+    /// There is no rotation.
+    #[error("the authority is not being replaced: lockstep ca rotate begins it")]
+    NotUnderWay,
+    /// What is stored or made doesn't hold together.
+    #[error("the authority can't be used: {0}")]
+    Broken(String),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The authority of a platform, at work; or none, where nobody speaks TLS.
+pub struct Authority {
+    store: Mutex<Store>,
+    inside: Mutex<Option<Inside>>,
+    /// What its clients pin: the leader's pushes to followers.
+    pins: Arc<Pins>,
+    acceptor: Option<Arc<Acceptor>>,
+    hosts: Vec<String>,
+    seconds: i64,
+}
+
+/// What changes.
+struct Inside {
+    state: State,
+    said: BTreeMap<Name, Said>,
+    /// The leader's own certificate.
+    own: Own,
+}
+
+struct Own {
+    issuer: lockstep_shared::Sha256,
+    issued: i64,
+    ends: i64,
+}
+
+impl Authority {
+    /// What pushes go by before the authority is open; it fills this.
+    pub fn pins() -> Arc<Pins> {
+        Arc::new(Pins::new("this leader's store (lockstep ca show)", Vec::new()))
+    }
+
+    /// Opens the authority, makes it where there is none yet, and issues the
+    /// leader's own certificate: a leader that starts always shows a new one.
+    pub fn open(config: &Config, store: Store, pins: Arc<Pins>) -> Result<Self, AuthorityError> {
+        let now = clock::now();
+        let (hosts, seconds) = (config.hosts(), config.certificate_seconds);
+        if !config.has_authority() {
+            return Ok(Self {
+                store: Mutex::new(store),
+                inside: Mutex::new(None),
+                pins,
+                acceptor: None,
+                hosts,
+                seconds,
+            });
+        }
+        let state = if let Some(state) = store.authority()? {
+            state
+        } else {
+            let state = State::new(now)?;
+            store.put_authority(&state)?;
+            state
+        };
+        let said = store.said()?;
+        pins.replace(state.authorities()?);
+        let (identity, own) = own(&state.current, &hosts, now, seconds)?;
+        let acceptor = Acceptor::new(&identity).map_err(|error| AuthorityError::Broken(error.to_string()))?;
+        Ok(Self {
+            store: Mutex::new(store),
+            inside: Mutex::new(Some(Inside { state, said, own })),
+            pins,
+            acceptor: Some(Arc::new(acceptor)),
+            hosts,
+            seconds,
+        })
+    }
+
+    /// What opens TLS on a listener; none where there is no authority.
+    pub fn acceptor(&self) -> Option<Arc<Acceptor>> {
+        self.acceptor.clone()
+    }
+
+    /// Everything that is to be trusted, what issues first; empty where there is no authority.
+    pub fn authorities(&self) -> Vec<Certificate> {
+        self.pins.authorities()
+    }
+
+    /// What issues.
+    pub fn current(&self) -> Result<Certificate, AuthorityError> {
+        self.inside().as_ref().ok_or(AuthorityError::Off)?.state.current.read()
+    }
+
+    /// A certificate for a follower, for the key of its request. The name is
+    /// that of who asks, `addresses` its own.
+    pub fn issue(&self, csr: &str, name: &Name, addresses: &[String]) -> Result<IssuedCertificate, AuthorityError> {
+        let inside = self.inside();
+        let state = &inside.as_ref().ok_or(AuthorityError::Off)?.state;
+        let issued = state.current.for_follower(csr, name, addresses, clock::now(), self.seconds)?;
+        Ok(IssuedCertificate { certificate: issued.chain, authorities: state.pems() })
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Option<Inside>> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom a push to a follower believes: with an authority of the platform's own, nobody but that follower.
+pub fn trust(config: &Config, pins: &Arc<Pins>, follower: &Name) -> Trust {
+    if config.has_authority() {
+        Trust::Pinned { pins: pins.clone(), identity: tls::identity::follower(follower) }
+    } else {
+        Trust::System
+    }
+}
+
+fn own(ca: &Ca, hosts: &[String], now: i64, seconds: i64) -> Result<(Identity, Own), AuthorityError> {
+    let issued = ca.for_leader(hosts, now, seconds)?;
+    let identity = Identity::from_pem(&issued.chain, &issued.key)?;
+    Ok((identity, Own { issuer: ca.read()?.fingerprint, issued: now, ends: issued.ends }))
+}
