@@ -21,9 +21,6 @@ use serde_json::Value;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-/// Who is said to have made what a platform begins with.
-pub const AUTHOR: &str = "init-platform";
-
 /// All that a platform begins with.
 pub struct Founding {
     /// `platform.yml` and the release.
@@ -32,8 +29,8 @@ pub struct Founding {
     pub own_templates: bool,
     /// `config-leader.json`.
     pub config: Value,
-    /// Secrets that a person gives, by name.
-    pub secrets: Vec<(String, Zeroizing<String>)>,
+    /// Secrets that a person gives: name, the role that holds it (empty: the platform), value.
+    pub secrets: Vec<(String, String, Zeroizing<String>)>,
 }
 
 /// Why no platform was founded.

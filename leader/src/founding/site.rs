@@ -4,8 +4,9 @@
 //! next run finishes. Until the database is in, which goes last, no leader
 //! starts: its key is there without it.
 
-use super::{AUTHOR, Founding, FoundingError};
+use super::{Founding, FoundingError};
 use crate::audit::{Audit, Event};
+use crate::authority::Authority;
 use crate::backup::restore::shift;
 use crate::config::{self, Config};
 use crate::leader::LeaderError;
@@ -100,14 +101,8 @@ impl Site {
         self.root.join(ROOM)
     }
 
-    /// Makes everything beside its place, and marks it as whole. `prepare` adds to the
-    /// store what a leader of this kind begins with.
-    pub fn stage(
-        &self,
-        founding: &Founding,
-        going: &Going,
-        prepare: impl FnOnce(&Press) -> Result<(), LeaderError>,
-    ) -> Result<(), FoundingError> {
+    /// Makes everything beside its place, and marks it as whole.
+    pub fn stage(&self, founding: &Founding, going: &Going, actor: &Actor) -> Result<(), FoundingError> {
         let room = self.room();
         // What one that was killed before its mark has left.
         match fs::remove_dir_all(&room) {
@@ -122,7 +117,7 @@ impl Site {
         let text = format!("{:#}\n", founding.config);
         private(room.join(config::FILE).parent().unwrap_or(&room))?;
         put(&room.join(config::FILE), text.as_bytes(), 0o600)?;
-        self.begin(founding, prepare)?;
+        self.begin(founding, actor)?;
         let mark = serde_json::to_vec(going).map_err(io::Error::from).map_err(at(&room))?;
         // The mark is the last to become durable.
         File::open(&room).and_then(|room| Ok(syncfs(&room)?)).map_err(at(&room))?;
@@ -130,11 +125,7 @@ impl Site {
     }
 
     /// The store with its keys, the given secrets, and the first revision.
-    fn begin(
-        &self,
-        founding: &Founding,
-        prepare: impl FnOnce(&Press) -> Result<(), LeaderError>,
-    ) -> Result<(), FoundingError> {
+    fn begin(&self, founding: &Founding, actor: &Actor) -> Result<(), FoundingError> {
         let room = self.room();
         // The environment counts when a leader runs, not for what is written down here.
         let mut config = Config::load(&room, []).map_err(LeaderError::from)?;
@@ -143,16 +134,17 @@ impl Site {
         config.templates = if founding.own_templates { &self.root } else { &room }.join(TEMPLATES);
         private(&config.state)?;
         let mut press = Press::open(config, Vec::new())?;
-        let given = founding.secrets.iter().map(|(name, value)| Fresh::given(name, "", value.to_string(), AUTHOR));
+        let given = founding.secrets.iter();
+        let given = given.map(|(name, holder, value)| Fresh::given(name, holder, value.to_string(), &actor.name));
         press.store.settle(&given.collect::<Vec<_>>()).map_err(LeaderError::from)?;
-        prepare(&press)?;
-        let me = Actor::leader();
-        Audit::new(press.store.beside().map_err(LeaderError::from)?)
-            .append(&Event::done(&me, AUTHOR, concat!("version ", env!("CARGO_PKG_VERSION"))))
+        let beside = |press: &Press| press.store.beside().map_err(LeaderError::from);
+        // Makes the platform's own authority, where it is to have one.
+        Authority::open(press.config(), beside(&press)?, Authority::pins()).map_err(LeaderError::from)?;
+        Audit::new(beside(&press)?)
+            .append(&Event::done(actor, "init-platform", concat!("version ", env!("CARGO_PKG_VERSION"))))
             .map_err(LeaderError::from)?;
-        let request =
-            Request { author: AUTHOR.to_owned(), message: "the first revision".to_owned(), ..Request::default() };
-        press.publish(&request, None)?;
+        let request = Request { author: actor.name.clone(), message: "init-platform".to_owned(), ..Request::default() };
+        press.publish(&request)?;
         Ok(())
     }
 

@@ -1,10 +1,13 @@
 //! What follows once a platform's files are in place: the service, this
 //! machine's own follower, tokens for the others, and what to do next.
 
-use super::super::{print, print_json, say};
+use super::super::{leader_config, print, print_json, say};
 use crate::exit::{Done, Failed};
 use crate::unit::{Running, Side, quoted};
+use lockstep_edge::tls;
+use lockstep_leader::config::Config;
 use lockstep_leader::founding::{Going, Site};
+use lockstep_leader::store::Store;
 use serde_json::json;
 use std::path::Path;
 
@@ -12,13 +15,34 @@ use std::path::Path;
 pub(super) fn finish(root: &Path, site: Site, going: &Going, json: bool) -> Result<Done, Failed> {
     let running = Running::of(Side::Leader, root, going.service);
     let started = running.start()?;
+    let config = leader_config(root)?;
+    let fingerprint = fingerprint(&config)?;
     if json {
-        print_json(&json!({"root": root, "new": true, "revision": 1, "service": started}))?;
+        print_json(&json!({
+            "root": root,
+            "new": true,
+            "revision": 1,
+            "addresses": config.addresses,
+            "fingerprint": fingerprint,
+            "service": started,
+        }))?;
     } else {
-        print(&format!("{} is a platform, and revision 1 is published.\n{started}\n", root.display()))?;
+        print(&format!("{} is a platform, and revision 1 is published.\n", root.display()))?;
+        if let Some(fingerprint) = fingerprint {
+            print(&format!("Its fingerprint, which every machine that joins shows as well: {fingerprint}\n"))?;
+        }
+        print(&format!("{started}\n"))?;
     }
     site.finish()?;
     Ok(Done::Good)
+}
+
+/// What people compare of the platform's own authority; nothing where it has none.
+fn fingerprint(config: &Config) -> Result<Option<String>, Failed> {
+    let Some(state) = Store::peek(&config.state)?.map(|store| store.authority()).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    Ok(Some(tls::short(&state.current.read()?.fingerprint)))
 }
 
 /// On a root that is a platform.

@@ -8,7 +8,7 @@ mod questions;
 mod wishes;
 
 use super::ask::ask;
-use super::{environment, print, print_json, say};
+use super::{environment, offline_actor, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::shipped;
 use crate::unit::{Running, Side};
@@ -126,12 +126,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<Done, Failed> {
     }
     let mut source = templates;
     source.files.insert(PLATFORM.to_owned(), SourceFile::new(text.into_bytes(), false));
-    let founding = Founding {
-        source,
-        own_templates,
-        config: config(&wishes),
-        secrets: wishes.secrets.clone().into_iter().collect(),
-    };
+    let founding = Founding { source, own_templates, config: config(&wishes), secrets: wishes.held_secrets(&survey) };
     let going = Going {
         roles: wishes.roles.iter().map(ToString::to_string).collect(),
         service: !options.no_service,
@@ -142,7 +137,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<Done, Failed> {
     if Standing::look(root)? != Standing::Free {
         return Err(failed(format!("{} isn't free any more: run the same command again", root.display())));
     }
-    site.stage(&founding, &going, |_| Ok(()))?;
+    site.stage(&founding, &going, &offline_actor())?;
     site.settle()?;
     afterwards::finish(root, site, &going, options.json)
 }
@@ -205,6 +200,12 @@ fn told(options: &Options, templates: &Source, asks: bool) -> Result<(Wishes, Va
         });
         wrong.extend(wishes.wrong.iter().cloned());
         wrong.extend(wishes::lines(&Faults(survey.faults.clone()), &wishes));
+        // What is wrong with a given secret shows where a machine would get it.
+        let given = survey
+            .doubts
+            .iter()
+            .filter(|fault| fault.setting.as_ref().is_some_and(|name| wishes.secrets.contains_key(name)));
+        wrong.extend(given.map(|fault| fault.what.clone()));
         wrong.extend(open.iter().map(|need| missing(need, &survey)));
         if let Some(taken) = taken(wishes.listen).filter(|_| wishes.listen.port() != 0) {
             wrong.push(taken);
@@ -224,9 +225,7 @@ fn told(options: &Options, templates: &Source, asks: bool) -> Result<(Wishes, Va
 /// The release under what was said so far. `bare`: the same with nothing said.
 fn survey(templates: &Source, bare: &Survey, wishes: &Wishes, values: &[(String, Node)]) -> Result<Survey, Failed> {
     let text = platform_yml(bare.settings(), values, &[], "")?;
-    let mut roles = wishes.roles.clone();
-    roles.extend(wishes.here.iter().map(|(role, _)| role.clone()));
-    Ok(Survey::new(templates, &text, &roles, &wishes.given_secrets()))
+    Ok(Survey::new(templates, &text, &wishes.chosen(), &wishes.given_secrets()))
 }
 
 fn missing(need: &Need, survey: &Survey) -> String {
@@ -264,8 +263,7 @@ fn release_of(survey: &Survey) -> String {
 
 /// Optional settings of the chosen roles that have no value: worth a line in the file.
 fn offered<'s>(survey: &'s Survey, wishes: &Wishes, values: &[(String, Node)]) -> Vec<&'s str> {
-    let mut roles = wishes.roles.clone();
-    roles.extend(wishes.here.iter().map(|(role, _)| role.clone()));
+    let roles = wishes.chosen();
     let unset = survey.settings().by_name.iter().filter(|(name, setting)| {
         setting.optional
             && setting.default.is_none()

@@ -6,13 +6,14 @@ use super::own;
 use crate::exit::{Failed, failed};
 use lockstep_leader::fault::{Faults, nearest};
 use lockstep_leader::founding::Survey;
-use lockstep_leader::platform::words;
+use lockstep_leader::platform::{Scope, words};
 use lockstep_leader::secrets::ENV as SECRET;
+use lockstep_leader::secrets::inventory::SHORTEST;
 use lockstep_leader::yaml::{self, Node};
 use lockstep_shared::Name;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -175,7 +176,7 @@ impl Wishes {
             } else if let Some(name) = variable.strip_prefix(SECRET)
                 && release.setting(name).is_some_and(|setting| setting.secret.is_some())
             {
-                self.secrets.insert(name.to_owned(), Zeroizing::new(value.trim_end_matches('\n').to_owned()));
+                self.keep(name, value, release);
             }
         }
     }
@@ -194,7 +195,7 @@ impl Wishes {
             return Ok(());
         };
         if release.setting(name).is_some_and(|setting| setting.secret.is_some()) {
-            self.secrets.insert(name.to_owned(), Zeroizing::new(text.trim_end_matches('\n').to_owned()));
+            self.keep(name, text, release);
             return Ok(());
         }
         // As lockstep settings set --file: of a single line the newline is no part.
@@ -232,6 +233,44 @@ impl Wishes {
             }
         }
         (values, wrong)
+    }
+
+    /// Secrets with who holds them: the platform, or each role that is chosen.
+    pub(super) fn held_secrets(&self, release: &Survey) -> Vec<(String, String, Zeroizing<String>)> {
+        let mut held = Vec::new();
+        for (name, value) in &self.secrets {
+            let scope = release.setting(name).and_then(|setting| setting.secret.as_ref()).map(|secret| secret.scope);
+            let holders = if scope == Some(Scope::Role) {
+                self.chosen().iter().map(ToString::to_string).collect()
+            } else {
+                vec![String::new()]
+            };
+            held.extend(holders.into_iter().map(|holder| (name.clone(), holder, value.clone())));
+        }
+        held
+    }
+
+    /// The roles that machines will have, each once.
+    pub(super) fn chosen(&self) -> Vec<Name> {
+        let all = self.roles.iter().chain(self.here.iter().map(|(role, _)| role));
+        all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Takes a secret, unless it can't be kept as it is.
+    fn keep(&mut self, name: &str, value: &str, release: &Survey) {
+        let scope = release.setting(name).and_then(|setting| setting.secret.as_ref()).map(|secret| secret.scope);
+        if scope == Some(Scope::Machine) {
+            self.wrong.push(format!(
+                "{name} has a value for each machine: once one has joined, type lockstep secrets set {name} --machine NAME"
+            ));
+        }
+        let value = value.trim_end_matches('\n');
+        if value.chars().count() < SHORTEST {
+            self.wrong.push(format!(
+                "the secret {name} has at least {SHORTEST} characters, or it could not be masked where it is shown"
+            ));
+        }
+        self.secrets.insert(name.to_owned(), Zeroizing::new(value.to_owned()));
     }
 
     /// Secrets by name, as rendering takes them.
@@ -280,7 +319,9 @@ pub(super) fn lines(faults: &Faults, wishes: &Wishes) -> Vec<String> {
     let line = |fault: &lockstep_leader::fault::Fault| {
         let said = fault.setting.as_ref().and_then(|name| Some((name, wishes.settings.get(name)?)));
         match said {
-            Some((name, (_, whence))) => format!("{whence} {name}: {}", fault.what),
+            Some((name, (_, whence))) => {
+                format!("{whence} {name}: {}", fault.what.strip_prefix(&format!("{name}: ")).unwrap_or(&fault.what))
+            }
             None => fault.to_string(),
         }
     };
