@@ -7,6 +7,8 @@
 
 mod site;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use site::{Going, Site, Standing};

@@ -71,9 +71,14 @@ pub(super) fn need(
 ) -> Result<(), Failed> {
     say(&format!("\n{} ({})\n  {}\n", setting.title, need.name, setting.description.trim()))?;
     if need.secret {
-        let value = hidden::ask("  not shown: ")?;
-        wishes.secrets.insert(need.name.clone(), value);
-        return Ok(());
+        loop {
+            let value = hidden::ask("  not shown: ")?;
+            wishes.keep(&need.name, &value, release);
+            match wishes.wrong.pop() {
+                None => return Ok(()),
+                Some(what) => say(&format!("  {what}\n"))?,
+            }
+        }
     }
     let mut kind = vec![wording::kind(&setting.schema)];
     kind.extend(wording::limits(&setting.schema));

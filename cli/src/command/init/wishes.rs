@@ -257,7 +257,7 @@ impl Wishes {
     }
 
     /// Takes a secret, unless it can't be kept as it is.
-    fn keep(&mut self, name: &str, value: &str, release: &Survey) {
+    pub(super) fn keep(&mut self, name: &str, value: &str, release: &Survey) {
         let scope = release.setting(name).and_then(|setting| setting.secret.as_ref()).map(|secret| secret.scope);
         if scope == Some(Scope::Machine) {
             self.wrong.push(format!(
