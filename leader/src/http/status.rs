@@ -24,7 +24,7 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
             leader.chronicle.note(machine, &status);
             leader.rollout.report(machine, &status);
             let told = told(&leader, machine, &status).await;
-            leader.reports.store(machine, status);
+            leader.reports.store(machine, admitted.seal.created(), status);
             if let Some(told) = told {
                 return admitted.seal.sign(json(StatusCode::OK, &StatusAnswer { told }));
             }

@@ -46,6 +46,7 @@ pub struct Admitted {
 pub struct Seal {
     peer: Arc<Peer>,
     request: RequestSignature,
+    created: i64,
 }
 
 impl Gate {
@@ -102,14 +103,14 @@ impl Gate {
                 let answer = reply(&refusal.problem());
                 // Its MAC was right: it may know that the answer is ours.
                 return Err(match refusal {
-                    Refusal::Skew { keyid, signature, .. } if peers.contains_key(&keyid) => {
-                        Seal { peer: peers[&keyid].clone(), request: signature }.sign(answer)
+                    Refusal::Skew { keyid, signature, created, .. } if peers.contains_key(&keyid) => {
+                        Seal { peer: peers[&keyid].clone(), request: signature, created }.sign(answer)
                     }
                     _ => answer,
                 });
             }
         };
-        let seal = Seal { peer: verified.signer.clone(), request: verified.signature };
+        let seal = Seal { peer: verified.signer.clone(), request: verified.signature, created: verified.created };
         let fate = seal.peer.nonces.lock().unwrap_or_else(PoisonError::into_inner).insert(&verified.nonce, now);
         match fate {
             Fate::Fresh => Ok((seal, verified.digest)),
@@ -127,6 +128,11 @@ impl Seal {
     /// The follower that signed the request.
     pub fn keyid(&self) -> &str {
         &self.peer.name
+    }
+
+    /// When the request was signed, by the time that the follower signs with: Unix seconds.
+    pub fn created(&self) -> i64 {
+        self.created
     }
 
     /// Signs an answer: over its status, and its `Content-Digest` (made here

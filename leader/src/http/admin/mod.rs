@@ -10,6 +10,7 @@ mod conf;
 mod door;
 mod extract;
 mod fleet;
+mod fleet_events;
 mod migration;
 mod openapi;
 mod operations;
@@ -86,6 +87,7 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(publishing::plan))
         .routes(routes!(publishing::notify))
         .routes(routes!(fleet::fleet))
+        .routes(routes!(fleet_events::events))
         .routes(routes!(rollout::show))
         .routes(routes!(rollout::events))
         .routes(routes!(rollout::resume))
