@@ -68,6 +68,8 @@ pub struct Setting {
 pub enum Proposal {
     /// An address of that machine.
     Address,
+    /// Whether a proxy with TLS stands before the leader, instead of TLS of its own.
+    BehindProxy,
 }
 
 /// How a secret comes to be.
@@ -185,7 +187,10 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
     let propose = match body.get("propose").map(|propose| (propose, propose.text())) {
         None => None,
         Some((_, Some("address"))) => Some(Proposal::Address),
-        Some((propose, _)) => return fault(propose.at, format!("propose of {} has to be address", name.text)),
+        Some((_, Some("behind-proxy"))) => Some(Proposal::BehindProxy),
+        Some((propose, _)) => {
+            return fault(propose.at, format!("propose of {} has to be address or behind-proxy", name.text));
+        }
     };
     let default = body.get("default").cloned();
     if let (Some(_), Some(node)) = (&secret, &default) {

@@ -14,6 +14,7 @@ use crate::shipped;
 use crate::unit::{Running, Side};
 use lockstep_leader::fault::Faults;
 use lockstep_leader::founding::{Founding, Going, Need, Site, Standing, Survey, platform_yml};
+use lockstep_leader::platform::Setting;
 use lockstep_leader::platform::schema::Proposal;
 use lockstep_leader::source::{PLATFORM, Source, SourceFile};
 use lockstep_leader::yaml::Node;
@@ -170,14 +171,25 @@ fn told(options: &Options, templates: &Source, asks: bool) -> Result<(Wishes, Va
     if asks && wishes.wrong.is_empty() {
         questions::begin(options, &mut wishes, &bare)?;
     }
-    // Of what is proposed nobody has said anything yet.
-    let proposal = |need: &Need, survey: &Survey| -> Option<String> {
-        let setting = survey.setting(&need.name)?;
-        setting.propose.map(|Proposal::Address| {
+    let behind_proxy = wishes.behind_proxy;
+    // Empty where nothing is known that could be proposed.
+    let proposed = |setting: &Setting| match setting.propose {
+        None => String::new(),
+        Some(Proposal::BehindProxy) => behind_proxy.to_string(),
+        Some(Proposal::Address) => {
             let v4 = own.iter().find(|ip| ip.is_ipv4());
             v4.or(own.first()).map_or_else(String::new, IpAddr::to_string)
-        })
+        }
     };
+    let proposal = |need: &Need, survey: &Survey| survey.setting(&need.name).map(proposed);
+    for (name, setting) in &bare.settings().by_name {
+        // A default that isn't right for this platform.
+        let unsaid = !wishes.settings.contains_key(name) && setting.propose == Some(Proposal::BehindProxy);
+        let default = setting.default.as_ref().and_then(Node::bool);
+        if unsaid && default.is_some_and(|default| default != behind_proxy) {
+            wishes.say(name, Said::Words(proposed(setting)), "what is proposed for", &bare);
+        }
+    }
     loop {
         let (values, mut wrong) = wishes.values(&bare);
         let survey = survey(templates, &bare, &wishes, &values)?;

@@ -110,7 +110,7 @@ impl Wishes {
         let said: Vec<String> = proxy.iter().cloned().chain(said).collect();
         let mut addresses = Vec::new();
         for address in &said {
-            match address_of(address, listen.port()) {
+            match address_of(address, if proxy.is_some() { 443 } else { listen.port() }) {
                 Ok(address) => addresses.push(address),
                 Err(what) => wrong.push(what),
             }
@@ -293,7 +293,7 @@ pub(super) fn known_role(role: &str, release: &Survey, wrong: &mut Vec<String>) 
 
 /// An address as others use it: `https://`, a host, a port.
 pub(super) fn address_of(typed: &str, port: u16) -> Result<String, String> {
-    let wrong = |what: &str| Err(format!("--address {typed}: {what}: write https://HOST:{port}"));
+    let wrong = |what: &str| Err(format!("the address {typed}: {what}: write https://HOST:{port}"));
     let whole = if typed.contains("://") { typed.to_owned() } else { format!("https://{typed}") };
     let Ok(url) = reqwest::Url::parse(&whole) else { return wrong("that is no address") };
     if url.scheme() != "https" {
