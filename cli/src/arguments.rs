@@ -234,6 +234,20 @@ pub(crate) enum Command {
         #[command(flatten)]
         root: Root,
     },
+    /// Make, show and revoke tokens that machines join with
+    Tokens {
+        #[command(subcommand)]
+        tokens: crate::command::Tokens,
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Show followers; disable and remove them, give them new keys
+    Followers {
+        #[command(subcommand)]
+        followers: crate::command::Followers,
+        #[command(flatten)]
+        root: Root,
+    },
     /// Show who did what, or whether the record of it is whole
     Audit {
         #[command(flatten)]

@@ -1,12 +1,12 @@
 //! What the followers last reported. In memory only: after a restart of the
 //! leader every follower reports again by itself.
 
-use crate::config::Follower;
 use crate::published::Published;
+use crate::roster::Roll;
 use lockstep_edge::clock;
 use lockstep_shared::Name;
 use lockstep_shared::api::{Fleet, Machine, Status};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -71,13 +71,19 @@ impl Reports {
         last.iter().filter_map(|(machine, report)| Some((machine.clone(), report.said()?))).collect()
     }
 
+    /// When a follower was last heard from, Unix seconds.
+    pub fn last_seen(&self, machine: &Name) -> Option<i64> {
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        last.get(machine.as_str()).map(|report| report.seen.load(Ordering::Relaxed))
+    }
+
     /// Grows with every report.
     pub fn sequence(&self) -> watch::Receiver<u64> {
         self.sequence.subscribe()
     }
 
     /// The fleet as it is known now.
-    pub fn fleet(&self, published: &Published, followers: &BTreeMap<Name, Follower>) -> Fleet {
+    pub fn fleet(&self, published: &Published, members: &Roll) -> Fleet {
         let sequence = *self.sequence.borrow();
         let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
         let machines = published.served.iter().map(|(name, served)| {
@@ -88,7 +94,7 @@ impl Reports {
                 role: served.bundle.role.clone(),
                 wanted: served.bundle.digest,
                 offered: served.number(),
-                url: followers.get(name).and_then(|follower| follower.url.clone()),
+                url: members.get(name).and_then(|member| member.url.clone()),
                 seen: report.map(|report| report.seen.load(Ordering::Relaxed)),
                 clock_ahead: report.filter(|_| status.is_some()).map(|report| report.ahead.load(Ordering::Relaxed)),
                 status: status.map(Arc::unwrap_or_clone),

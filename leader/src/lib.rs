@@ -30,6 +30,7 @@ pub mod release;
 pub mod render;
 pub mod rollback;
 pub mod rollout;
+pub mod roster;
 pub mod secrets;
 pub mod snippet;
 pub mod source;
@@ -74,7 +75,7 @@ pub async fn run(
     leader.audit.append(&audit::Event::done(&me, "start", concat!("version ", env!("CARGO_PKG_VERSION"))))?;
     let admin = tokio::spawn(http::serve_admin(leader.clone(), socket));
     let people = tokio::spawn(http::serve_people(leader.clone(), people));
-    tracing::info!(%address, revision = leader.published().revision.number, machines = leader.config.followers.len(), "the leader serves");
+    tracing::info!(%address, revision = leader.published().revision.number, machines = leader.config.members.active().len(), "the leader serves");
     ready(leader.config.http.tls, address);
     let keeping = tokio::spawn(leader.authority.clone().keep(stop.clone()));
     let tls = leader.authority.acceptor().filter(|_| leader.config.http.tls);

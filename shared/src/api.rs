@@ -4,6 +4,7 @@ use crate::rollout::Rollout;
 use crate::{Name, SafePath, Sha256};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 /// `POST /notify`, leader to follower.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -101,14 +102,28 @@ pub struct StatusAnswer {
 }
 
 /// What a leader tells a follower that doesn't have it; what is left out stays as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Told {
+    /// The key to sign with from now on, 43 characters of base64url: never in
+    /// the clear, and only until the follower has signed with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub key: Option<Zeroizing<String>>,
     /// The authorities to pin instead of those it pins, PEM, what issues first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<Vec<String>>,
     /// Where the leader is reached, in the order to try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Vec<String>>,
+}
+
+/// Shows that there is a key, not which.
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, authorities, addresses } = self;
+        let key = key.as_ref().map(|_| "hidden");
+        write!(f, "Told {{ key: {key:?}, authorities: {authorities:?}, addresses: {addresses:?} }}")
+    }
 }
 
 /// `POST /certificate`, follower to leader: its own certificate, or the next.

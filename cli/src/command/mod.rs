@@ -11,6 +11,7 @@ mod drift;
 mod fleet;
 mod follow;
 mod follower;
+mod followers;
 mod going;
 mod history;
 mod import;
@@ -31,6 +32,7 @@ mod secrets;
 pub(crate) mod settings;
 mod show;
 mod status;
+mod tokens;
 mod validate;
 mod wait;
 
@@ -40,6 +42,7 @@ pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use follow::Following;
+pub(crate) use followers::Followers;
 pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
@@ -48,6 +51,7 @@ pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
 pub(crate) use rollout::Steer;
 pub(crate) use secrets::Secrets;
+pub(crate) use tokens::Tokens;
 pub(crate) use wait::Options as WaitOptions;
 
 use crate::arguments::{Arguments, Command};
@@ -106,6 +110,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Restore { root, options } => backup::restore(&root.path(), options),
         Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
+        Command::Tokens { root, tokens } => wait_for(tokens::run(&root.path(), tokens)),
+        Command::Followers { root, followers } => wait_for(followers::run(&root.path(), followers)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),

@@ -4,10 +4,10 @@
 use super::AuthorityError;
 use lockstep_edge::random;
 use lockstep_edge::tls::{BadPem, Certificate, identity};
-use lockstep_shared::Name;
+use lockstep_shared::{Name, Sha256};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
 };
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -88,16 +88,25 @@ impl Ca {
         now: i64,
         seconds: i64,
     ) -> Result<Issued, AuthorityError> {
-        if csr.len() > LARGEST_REQUEST {
-            return Err(AuthorityError::Request(format!("it has more than {LARGEST_REQUEST} bytes")));
-        }
-        let request = CertificateSigningRequestParams::from_pem(csr)
-            .map_err(|error| AuthorityError::Request(error.to_string()))?;
+        let request = read(csr)?;
         let mut params = end_entity(&identity::follower(name), addresses, now, now + seconds)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = params.signed_by(&request.public_key, &self.issuer()?).map_err(failed)?;
         Ok(Issued { chain: certificate.pem() + &self.certificate, key: Zeroizing::default(), ends: now + seconds })
     }
+}
+
+/// The SHA-256 of the key (`SubjectPublicKeyInfo`) that a request is for.
+pub fn requested(csr: &str) -> Result<Sha256, AuthorityError> {
+    Ok(Sha256::of(&read(csr)?.public_key.subject_public_key_info()))
+}
+
+/// A request whose signature shows that its sender has the key.
+fn read(csr: &str) -> Result<CertificateSigningRequestParams, AuthorityError> {
+    if csr.len() > LARGEST_REQUEST {
+        return Err(AuthorityError::Request(format!("it has more than {LARGEST_REQUEST} bytes")));
+    }
+    CertificateSigningRequestParams::from_pem(csr).map_err(|error| AuthorityError::Request(error.to_string()))
 }
 
 impl std::fmt::Debug for Ca {

@@ -16,7 +16,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use issue::{Ca, Issued};
+pub use issue::{Ca, Issued, requested};
 pub use rotation::Shown;
 pub use state::{Said, Stage, State};
 
@@ -154,12 +154,11 @@ impl Authority {
     }
 }
 
-/// Whom a push to a follower believes: with an authority of the platform's own, nobody but that follower.
-pub fn trust(config: &Config, pins: &Arc<Pins>, follower: &Name) -> Trust {
-    if config.has_authority() {
-        Trust::Pinned { pins: pins.clone(), identity: tls::identity::follower(follower) }
-    } else {
-        Trust::System
+/// Whom a push to a follower believes: with authorities of the platform's own, nobody but that follower.
+pub fn trust(pins: Option<&Arc<Pins>>, follower: &Name) -> Trust {
+    match pins {
+        Some(pins) => Trust::Pinned { pins: pins.clone(), identity: tls::identity::follower(follower) },
+        None => Trust::System,
     }
 }
 

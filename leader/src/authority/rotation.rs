@@ -103,7 +103,7 @@ impl Authority {
             .then(|| self.authorities().iter().map(tls::Certificate::pem).collect());
         let known = trust.addresses == Some(addresses_digest(addresses));
         let addresses = (!addresses.is_empty() && !known).then(|| addresses.to_vec());
-        (authorities.is_some() || addresses.is_some()).then_some(Told { authorities, addresses })
+        (authorities.is_some() || addresses.is_some()).then_some(Told { key: None, authorities, addresses })
     }
 
     /// Begins a rotation: makes a new authority, for everybody to be told.

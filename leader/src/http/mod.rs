@@ -3,12 +3,14 @@
 mod admin;
 mod certificate;
 mod conf;
+mod join;
 mod lease;
 mod operations;
 mod status;
 mod waits;
 
-pub use admin::{ACTOR, offline, serve as serve_admin, serve_people};
+use admin::too_often;
+pub use admin::{ACTOR, Changed, MadeToken, Rotating, offline, serve as serve_admin, serve_people};
 pub use waits::Waits;
 
 use crate::leader::Leader;
@@ -24,7 +26,11 @@ use std::sync::Arc;
 /// Every request on the followers' listener.
 pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -> Reply {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let answer = answer(leader.clone(), request).await;
+    let answer = answer(leader.clone(), request, peer).await;
+    // A join is written down where it is judged.
+    if uri.path() == "/join" {
+        return answer;
+    }
     if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let status = answer.status();
         let counted = leader.audit.count(&format!("{} to a follower", status.as_u16()));
@@ -46,7 +52,7 @@ pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr
 }
 
 /// The first test is the hot one.
-async fn answer(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
+async fn answer(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -> Reply {
     let path = request.uri().path();
     if path == "/conf" || path.starts_with("/conf/") {
         return match *request.method() {
@@ -55,10 +61,11 @@ async fn answer(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
         };
     }
     match (path, request.method()) {
-        ("/status", &Method::POST) => Box::pin(status::report(leader, request)).await,
+        ("/status", &Method::POST) => Box::pin(status::report(leader, request, peer)).await,
         ("/lease", &Method::POST) => Box::pin(lease::ask(leader, request)).await,
         ("/certificate", &Method::POST) => Box::pin(certificate::issue(leader, request)).await,
-        ("/status" | "/lease" | "/certificate", _) => not_allowed("POST"),
+        ("/join", &Method::POST) => Box::pin(join::join(leader, request, peer)).await,
+        ("/status" | "/lease" | "/certificate" | "/join", _) => not_allowed("POST"),
         ("/healthz" | "/readyz" | "/metrics", &Method::GET) => operations::serve(&leader, path),
         ("/healthz" | "/readyz" | "/metrics", _) => not_allowed("GET"),
         _ => Box::pin(unknown_route(&leader, request)).await,
@@ -73,14 +80,14 @@ fn not_allowed(allowed: &'static str) -> Reply {
 }
 
 /// A 404 that a follower can trust where it signed.
-async fn unknown_route(leader: &Leader, request: Request<Incoming>) -> Reply {
+async fn unknown_route(leader: &Arc<Leader>, request: Request<Incoming>) -> Reply {
     let problem =
         Problem::new(404, "not-found", "There is nothing here", "see docs/protocol.md for what a leader answers to");
     let signed = request.headers().contains_key(SIGNATURE_INPUT);
     if !signed {
         return reply(&problem);
     }
-    match leader.gate.admit(request, &leader.config.limits).await {
+    match leader.admit(request).await {
         Ok(admitted) => admitted.seal.sign(reply(&problem)),
         Err(refused) => refused,
     }

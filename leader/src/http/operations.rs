@@ -23,7 +23,7 @@ pub(super) fn serve(leader: &Leader, path: &str) -> Reply {
 
 /// Prometheus' text format 0.0.4. No setting's value is ever a label.
 fn metrics(leader: &Leader) -> String {
-    let fleet = leader.reports.fleet(&leader.published(), &leader.config.followers);
+    let fleet = leader.reports.fleet(&leader.published(), &leader.config.members.now());
     let mut out = String::new();
     let _ = write!(
         out,

@@ -3,10 +3,11 @@
 
 use crate::authority;
 use crate::config::Config;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use lockstep_edge::Client;
 use lockstep_edge::tls::Pins;
+use lockstep_edge::{CallError, Client};
 use lockstep_shared::api::{Notify, NotifyAccepted, Push};
 use lockstep_shared::{Key, Name};
 use std::collections::BTreeMap;
@@ -19,8 +20,10 @@ const MOST: usize = 64 * 1024;
 
 /// The followers that can be told, and how.
 pub struct Pushes {
-    clients: BTreeMap<Name, Arc<Client>>,
+    clients: ArcSwap<BTreeMap<Name, Arc<Client>>>,
     time: Duration,
+    /// The authorities that followers' certificates are of; none where nobody speaks TLS of our own.
+    pins: Option<Arc<Pins>>,
     /// Where this leader is reached.
     addresses: Option<Vec<String>>,
 }
@@ -28,16 +31,46 @@ pub struct Pushes {
 impl Pushes {
     /// Clients for all followers that have an address. A bad address is an error that names the follower.
     pub fn new(config: &Config, keys: &BTreeMap<Name, Key>, pins: &Arc<Pins>) -> Result<Self, String> {
-        let mut clients = BTreeMap::new();
+        let pushes = Self {
+            clients: ArcSwap::default(),
+            time: config.notify_time,
+            pins: config.has_authority().then(|| pins.clone()),
+            addresses: (!config.addresses.is_empty()).then(|| config.addresses.clone()),
+        };
         for (name, follower) in &config.followers {
-            let (Some(url), Some(key)) = (&follower.url, keys.get(name)) else { continue };
-            let trust = authority::trust(config, pins, name);
-            let client = Client::trusting(std::slice::from_ref(url), name.as_str(), key.clone(), MOST, &trust)
+            let Some(key) = keys.get(name) else { continue };
+            pushes
+                .put(name, follower.url.as_deref(), key)
                 .map_err(|error| format!("{}: followers.{name}.url: {error}", crate::config::FILE))?;
-            clients.insert(name.clone(), Arc::new(client));
         }
-        let addresses = (!config.addresses.is_empty()).then(|| config.addresses.clone());
-        Ok(Self { clients, time: config.notify_time, addresses })
+        Ok(pushes)
+    }
+
+    /// Tells a follower at this address from now on, with this key; one without an address is not told.
+    pub fn put(&self, name: &Name, url: Option<&str>, key: &Key) -> Result<(), CallError> {
+        let client = |url: &str| {
+            let trust = authority::trust(self.pins.as_ref(), name);
+            Client::trusting(&[url.to_owned()], name.as_str(), key.clone(), MOST, &trust).map(Arc::new)
+        };
+        let client = url.map(client).transpose()?;
+        self.clients.rcu(|clients| {
+            let mut clients = BTreeMap::clone(clients);
+            match &client {
+                Some(client) => clients.insert(name.clone(), client.clone()),
+                None => clients.remove(name),
+            };
+            clients
+        });
+        Ok(())
+    }
+
+    /// Tells a follower no more.
+    pub fn remove(&self, name: &Name) {
+        self.clients.rcu(|clients| {
+            let mut clients = BTreeMap::clone(clients);
+            clients.remove(name);
+            clients
+        });
     }
 
     /// Tells those of them whom it concerns, and returns how each took it, by
@@ -50,7 +83,7 @@ impl Pushes {
     ) -> Vec<Push> {
         let body = self.body(revision, services);
         let mut pushes = JoinSet::new();
-        for (name, client) in self.clients.iter().filter(|(name, _)| concerns(name)) {
+        for (name, client) in self.clients.load().iter().filter(|(name, _)| concerns(name)) {
             pushes.spawn(push(name.clone(), client.clone(), body.clone(), self.time));
         }
         let mut done = pushes.join_all().await;
@@ -67,9 +100,9 @@ impl Pushes {
     pub async fn tell(&self, machines: Vec<(Name, u64)>) {
         let mut pushes = JoinSet::new();
         for (name, revision) in machines {
-            let Some(client) = self.clients.get(&name) else { continue };
+            let Some(client) = self.clients.load().get(&name).cloned() else { continue };
             let body = self.body(revision, None);
-            pushes.spawn(push(name, client.clone(), body, self.time));
+            pushes.spawn(push(name, client, body, self.time));
         }
         pushes.join_all().await;
     }

@@ -56,6 +56,6 @@ pub(super) async fn fleet(
 
 /// The fleet and its rollout.
 pub(super) fn now(leader: &Leader) -> Fleet {
-    let fleet = leader.reports.fleet(&leader.published(), &leader.config.followers);
+    let fleet = leader.reports.fleet(&leader.published(), &leader.config.members.now());
     Fleet { rollout: leader.rollout.view(), ..fleet }
 }
