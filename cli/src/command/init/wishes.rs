@@ -267,7 +267,7 @@ impl Wishes {
         let value = value.trim_end_matches('\n');
         if value.chars().count() < SHORTEST {
             self.wrong.push(format!(
-                "the secret {name} has at least {SHORTEST} characters, or it could not be masked where it is shown"
+                "the secret {name} is too short: with fewer than {SHORTEST} characters it could not be masked where it is shown"
             ));
         }
         self.secrets.insert(name.to_owned(), Zeroizing::new(value.to_owned()));
