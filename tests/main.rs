@@ -31,3 +31,4 @@ mod settings;
 mod templates;
 mod undo;
 mod verbs;
+mod watch;
