@@ -9,6 +9,7 @@ mod aftermath;
 pub mod apply;
 mod attempt;
 pub mod board;
+pub mod cause;
 mod check;
 pub mod compose;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod follow;
 pub mod http;
 pub mod journal;
 pub mod lease;
+mod metrics;
 pub mod previous;
 pub mod prove;
 pub mod pull;
@@ -44,7 +46,7 @@ use crate::board::Board;
 use crate::compose::Compose;
 use crate::docker::Engine;
 use crate::follow::Follow;
-use crate::http::Desk;
+use crate::http::{Desk, Meters};
 use crate::pull::Leader;
 use crate::queue::Queue;
 use crate::store::Store;
@@ -100,11 +102,15 @@ pub async fn run(
             }
         });
     }
+    let (stop, stopping) = watch::channel(false);
     let desk = Arc::new(Desk {
         gate: Gate::new([(config.name.to_string(), config.key.clone())], &limits),
         limits: limits.clone(),
         queue: queue.clone(),
         board: board.clone(),
+        leader: leader.clone(),
+        meters: Meters::new(),
+        stopping: stopping.clone(),
     });
     tracing::info!(
         machine = %config.name, leader = config.leader_url, %address, data_folder = %config.data_folder.display(),
@@ -113,7 +119,6 @@ pub async fn run(
     );
     ready(false, address);
 
-    let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(server::serve(listener, None, limits, stopping.clone(), move |request, _| {
         desk.clone().answer(request)
     }));

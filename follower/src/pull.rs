@@ -1,11 +1,13 @@
 //! Asks the leader for this machine's bundle, verifies it, and says when the
 //! leader is away. Decides nothing about what is done with it.
 
+use crate::cause::Cause;
 use bytes::Bytes;
 use http::header::{IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderName, Method, StatusCode};
 use lockstep_edge::Client;
 use lockstep_edge::client::{Answer, CallError};
+use lockstep_edge::trace::{CAUSE, REQUEST_ID, RequestId};
 use lockstep_shared::api::{Lease, LeaseRequest, Status};
 use lockstep_shared::bundle::{BadBundle, DELTA, Told};
 use lockstep_shared::{Bundle, Name, Sha256};
@@ -32,6 +34,8 @@ pub struct Leader {
     last: Mutex<Option<Arc<Bundle>>>,
     /// Whether it wants to be asked before containers are restarted.
     leases: AtomicBool,
+    /// The request that what is done now goes back to.
+    pub cause: Cause,
 }
 
 /// What a pull gave.
@@ -100,7 +104,7 @@ impl PullError {
 impl Leader {
     /// The leader behind `client`, for the follower `name`; `leases` is what it last said of restarts.
     pub fn new(client: Client, name: Name, leases: bool) -> Self {
-        Self { client, name, last: Mutex::default(), leases: AtomicBool::new(leases) }
+        Self { client, name, last: Mutex::default(), leases: AtomicBool::new(leases), cause: Cause::default() }
     }
 
     /// Whether it wants to be asked before containers are restarted.
@@ -120,11 +124,12 @@ impl Leader {
         let limit = ANSWER + wait.unwrap_or_default();
         let base = self.last().clone().filter(|last| known == Some(last.digest));
         let mut headers: Vec<_> = known.map(|digest| (IF_NONE_MATCH, format!("\"{digest}\""))).into_iter().collect();
+        headers.extend(self.caused());
         if base.is_some() {
             headers.push((HeaderName::from_static("a-im"), DELTA.to_owned()));
         }
         let answer = self.client.send(Method::GET, &target, &headers, None, limit).await?;
-        match (answer.status, base) {
+        let pulled = match (answer.status, base) {
             (StatusCode::NOT_MODIFIED, _) => Ok(Pulled::Same),
             (StatusCode::OK, _) => self.take(Bundle::from_json(&answer.body)?),
             (StatusCode::IM_USED, Some(base)) => {
@@ -132,7 +137,18 @@ impl Leader {
                 self.take(Bundle::from_delta(&answer.body, &base).inspect_err(|_| *self.last() = None)?)
             }
             _ => Err(refused(&answer)),
+        };
+        if let Ok(Pulled::New(_, revision)) = &pulled
+            && let Some(published) = answer.headers.get(CAUSE).and_then(|id| RequestId::parse(id.to_str().ok()?))
+        {
+            self.cause.came(published, *revision);
         }
+        pulled
+    }
+
+    /// What names the cause of a request, where there is one.
+    fn caused(&self) -> Option<(HeaderName, String)> {
+        self.cause.request().map(|id| (REQUEST_ID, id.to_string()))
     }
 
     fn take(&self, (bundle, told): (Bundle, Told)) -> Result<Pulled, PullError> {
@@ -153,7 +169,8 @@ impl Leader {
     /// Asks whether containers may be restarted now. The leader holds the question until it is so, for up to a minute.
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Lease, PullError> {
         let body = Bytes::from(serde_json::to_vec(request).unwrap_or_default());
-        let answer = self.client.send(Method::POST, "/lease", &[], Some(body), ANSWER + WAIT).await?;
+        let answer =
+            self.client.send(Method::POST, "/lease", self.caused().as_slice(), Some(body), ANSWER + WAIT).await?;
         if !answer.status.is_success() {
             return Err(refused(&answer));
         }
@@ -167,8 +184,12 @@ impl Leader {
     /// Tells the leader how this follower is.
     pub async fn report(&self, status: &Status) -> Result<(), PullError> {
         let body = Bytes::from(serde_json::to_vec(status).unwrap_or_default());
-        let answer = self.client.send(Method::POST, "/status", &[], Some(body), ANSWER).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(refused(&answer)) }
+        let answer = self.client.send(Method::POST, "/status", self.caused().as_slice(), Some(body), ANSWER).await?;
+        if !answer.status.is_success() {
+            return Err(refused(&answer));
+        }
+        self.cause.told(status);
+        Ok(())
     }
 }
 
