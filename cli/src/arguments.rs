@@ -95,6 +95,13 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a new platform: the leader's home, its keys and its first revision
+    InitPlatform {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::InitOptions,
+    },
     /// Validate, render and publish what is on disk, and notify the followers
     Publish {
         #[command(flatten)]
@@ -227,13 +234,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         root: Root,
     },
-    /// Show and replace the platform's own authority, which TLS goes by
-    Ca {
-        #[command(subcommand)]
-        ca: crate::command::Ca,
-        #[command(flatten)]
-        root: Root,
-    },
     /// Make, show and revoke tokens that machines join with
     Tokens {
         #[command(subcommand)]
@@ -245,6 +245,13 @@ pub(crate) enum Command {
     Followers {
         #[command(subcommand)]
         followers: crate::command::Followers,
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Show and replace the platform's own authority, which TLS goes by
+    Ca {
+        #[command(subcommand)]
+        ca: crate::command::Ca,
         #[command(flatten)]
         root: Root,
     },

@@ -179,13 +179,16 @@ impl Leader {
     pub async fn report(&self, status: &Status) -> Result<Option<api::Told>, PullError> {
         let body = Bytes::from(serde_json::to_vec(status).unwrap_or_default());
         let answer = self.client.send(Method::POST, "/status", self.caused().as_slice(), Some(body), ANSWER).await?;
-        if answer.status.is_success() {
-            self.cause.told(status);
-        }
         match answer.status {
             // What can't be read is of a later leader, and this follower does without.
-            StatusCode::OK => Ok(serde_json::from_slice::<StatusAnswer>(&answer.body).ok().map(|answer| answer.told)),
-            status if status.is_success() => Ok(None),
+            StatusCode::OK => {
+                self.cause.told(status);
+                Ok(serde_json::from_slice::<StatusAnswer>(&answer.body).ok().map(|answer| answer.told))
+            }
+            code if code.is_success() => {
+                self.cause.told(status);
+                Ok(None)
+            }
             _ => Err(refused(&answer)),
         }
     }

@@ -16,6 +16,7 @@ mod followers;
 mod going;
 mod history;
 mod import;
+mod init;
 mod leader;
 mod live;
 mod lookback;
@@ -47,6 +48,7 @@ pub(crate) use followers::Followers;
 pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
+pub(crate) use init::Options as InitOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
 pub(crate) use rollout::Steer;
@@ -79,6 +81,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Secrets { secrets: Secrets::Lock | Secrets::Unlock, .. }
         | Command::Man { .. }
         | Command::ImportPryv { .. }
+        | Command::InitPlatform { .. }
         | Command::Completions { .. } => remote::refuse()?,
         _ => {}
     }
@@ -109,12 +112,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Restore { root, options } => backup::restore(&root.path(), options),
         Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
-        Command::Ca { root, ca } => wait_for(ca::run(&root.path(), ca)),
         Command::Tokens { root, tokens } => wait_for(tokens::run(&root.path(), tokens)),
         Command::Followers { root, followers } => wait_for(followers::run(&root.path(), followers)),
+        Command::Ca { root, ca } => wait_for(ca::run(&root.path(), ca)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),
+        Command::InitPlatform { root, options } => init::run(&root.path(), &options),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());
