@@ -17,7 +17,7 @@ mod state;
 mod tests;
 
 pub use issue::{Ca, Issued, requested};
-pub use rotation::Shown;
+pub use rotation::Authorities;
 pub use state::{Said, Stage, State};
 
 use crate::config::Config;

@@ -11,22 +11,22 @@ use utoipa::ToSchema;
 
 /// The authorities of a platform, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Shown {
+pub struct Authorities {
     /// How far a rotation is.
     pub stage: Stage,
     /// When that began, Unix seconds.
     pub since: i64,
     /// What is to be trusted, what issues first.
-    pub authorities: Vec<ShownAuthority>,
+    pub authorities: Vec<AuthorityShown>,
     /// The last second of the leader's own certificate, Unix.
     pub leader_ends: i64,
     /// Followers with what they last said; those that pin nothing are left out.
-    pub followers: Vec<ShownFollower>,
+    pub followers: Vec<FollowerTrust>,
 }
 
 /// One authority.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ShownAuthority {
+pub struct AuthorityShown {
     /// The start of its fingerprint, as people compare it.
     pub short: String,
     /// SHA-256 of its `SubjectPublicKeyInfo`.
@@ -43,7 +43,7 @@ pub struct ShownAuthority {
 
 /// What a follower last said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ShownFollower {
+pub struct FollowerTrust {
     /// Its name.
     pub name: Name,
     /// Whether the rotation waits for it.
@@ -157,7 +157,7 @@ impl Authority {
     }
 
     /// The authorities and who is missing, for people.
-    pub fn show(&self, waited_for: &[Name]) -> Result<Shown, AuthorityError> {
+    pub fn show(&self, waited_for: &[Name]) -> Result<Authorities, AuthorityError> {
         let inside = self.inside();
         let inside = inside.as_ref().ok_or(AuthorityError::Off)?;
         let state = &inside.state;
@@ -166,7 +166,7 @@ impl Authority {
         let missing = state.missing(&waited_for, &all)?;
         let authorities = state.authorities()?;
         let current = authorities.first().map(|current| current.fingerprint);
-        let shown = authorities.iter().map(|authority| ShownAuthority {
+        let shown = authorities.iter().map(|authority| AuthorityShown {
             short: tls::short(&authority.fingerprint),
             fingerprint: authority.fingerprint,
             name: authority.subject.clone(),
@@ -181,7 +181,7 @@ impl Authority {
         });
         let followers = waited_for.iter().map(|name| {
             let said = all.get(name);
-            ShownFollower {
+            FollowerTrust {
                 name: name.clone(),
                 missing: missing.contains(name),
                 given_up: state.given_up.contains(name),
@@ -190,7 +190,7 @@ impl Authority {
                 certificate_ends: said.and_then(|said| said.trust.certificate_ends),
             }
         });
-        Ok(Shown {
+        Ok(Authorities {
             stage: state.stage(),
             since: state.since,
             authorities: shown.collect(),
