@@ -110,15 +110,8 @@ pub(crate) enum Command {
         plan: Option<String>,
         #[command(flatten)]
         going: crate::command::Going,
-        /// Leave a rollout in waves alone once it has begun
-        #[arg(long, conflicts_with = "wait")]
-        detach: bool,
-        /// Wait until every follower has proven it or failed; exit 3 if any failed
-        #[arg(long)]
-        wait: bool,
-        /// How long to wait for the followers, in seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait")]
-        timeout: u64,
+        #[command(flatten)]
+        following: crate::command::Following,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -163,6 +156,13 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Wait until machines run a revision, or the leader is ready; exit 3 if that doesn't come
+    Wait {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::WaitOptions,
     },
     /// Show what was published: when, by whom, why, and what it changed
     History {

@@ -7,6 +7,7 @@ mod exit;
 mod hidden;
 mod moment;
 mod printable;
+mod progress;
 mod remote;
 mod service;
 #[allow(dead_code, reason = "init-platform is not there yet")]

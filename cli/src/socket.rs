@@ -108,6 +108,13 @@ impl Socket {
         self.send(Method::DELETE, target, None).await
     }
 
+    /// Whether the leader answers, and says that it serves.
+    pub(crate) async fn serves(&self) -> bool {
+        let Way::Wire { http, base } = &self.0 else { return false };
+        let answer = http.get(format!("{base}/readyz")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Server-sent events, from the one after `last` on.
     pub(crate) async fn events(&self, target: &str, last: Option<&str>) -> Result<Events, Failed> {
         let Way::Wire { http, base } = &self.0 else {

@@ -24,6 +24,8 @@ pub struct Reports {
 struct Report {
     /// Unix seconds; 0: never.
     seen: AtomicI64,
+    /// Seconds that the machine's clock was ahead, at its last report.
+    ahead: AtomicI64,
     status: Mutex<Option<Arc<Status>>>,
 }
 
@@ -51,10 +53,14 @@ impl Reports {
         self.of(machine).seen.store(clock::now(), Ordering::Relaxed);
     }
 
-    /// A follower said how it is.
-    pub fn store(&self, machine: &str, status: Status) {
+    /// A follower said how it is, in a request that it signed at `created` of
+    /// its time. What its report says of its clock counts more: a follower whose
+    /// clock is far off signs with the leader's time.
+    pub fn store(&self, machine: &str, created: i64, status: Status) {
         let report = self.of(machine);
-        report.seen.store(clock::now(), Ordering::Relaxed);
+        let now = clock::now();
+        report.seen.store(now, Ordering::Relaxed);
+        report.ahead.store(status.clock.unwrap_or(created).saturating_sub(now), Ordering::Relaxed);
         *report.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(status));
         self.sequence.send_modify(|sequence| *sequence += 1);
     }
@@ -82,6 +88,7 @@ impl Reports {
         let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
         let machines = published.served.iter().map(|(name, served)| {
             let report = last.get(name.as_str());
+            let status = report.and_then(|report| report.said());
             Machine {
                 name: name.clone(),
                 role: served.bundle.role.clone(),
@@ -89,7 +96,8 @@ impl Reports {
                 offered: served.number(),
                 url: members.get(name).and_then(|member| member.url.clone()),
                 seen: report.map(|report| report.seen.load(Ordering::Relaxed)),
-                status: report.and_then(|report| report.said()).map(Arc::unwrap_or_clone),
+                clock_ahead: report.filter(|_| status.is_some()).map(|report| report.ahead.load(Ordering::Relaxed)),
+                status: status.map(Arc::unwrap_or_clone),
             }
         });
         let mut machines: Vec<Machine> = machines.collect();

@@ -61,6 +61,10 @@ pub struct Status {
     /// Files that are not as they were written, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<Drift>,
+    /// What this machine's own clock says as the report leaves, Unix seconds:
+    /// also where requests are signed with the leader's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<i64>,
     /// What it trusts and shows, for TLS; left out by a follower that knows of none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
@@ -430,6 +434,9 @@ pub struct Machine {
     pub url: Option<String>,
     /// When it last reported, Unix seconds.
     pub seen: Option<i64>,
+    /// By how many seconds its clock was ahead of the leader's when it last reported; below 0: behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead: Option<i64>,
     /// What it last reported.
     pub status: Option<Status>,
 }

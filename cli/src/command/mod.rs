@@ -8,6 +8,8 @@ mod blame;
 mod diff;
 mod disk;
 mod drift;
+mod fleet;
+mod follow;
 mod follower;
 mod followers;
 mod going;
@@ -31,6 +33,7 @@ mod show;
 mod status;
 mod tokens;
 mod validate;
+mod wait;
 
 pub(crate) use access::Access;
 pub(crate) use audit::Options as AuditOptions;
@@ -38,6 +41,7 @@ pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use followers::Followers;
+pub(crate) use follow::Following;
 pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
@@ -46,6 +50,7 @@ pub(crate) use rollback::Options as RollbackOptions;
 pub(crate) use rollout::Steer;
 pub(crate) use secrets::Secrets;
 pub(crate) use tokens::Tokens;
+pub(crate) use wait::Options as WaitOptions;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::{Done, Failed};
@@ -83,9 +88,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
             render::run(&root.path(), &role, machine.as_deref(), out.as_deref(), format)
         }
         Command::Plan { root, json } => wait_for(plan::run(&root.path(), json)),
-        Command::Publish { root, message, yes, plan, going, detach, wait, timeout, json } => {
-            let wait = wait.then_some(timeout);
-            let options = publish::Options { message, yes, plan, wish: going.wish()?, detach, wait, json };
+        Command::Publish { root, message, yes, plan, going, following, json } => {
+            let options = publish::Options { message, yes, plan, wish: going.wish()?, following, json };
             wait_for(publish::run(&root.path(), options))
         }
         Command::Rollout { steer, root, json } => wait_for(rollout::run(&root.path(), steer, json)),
@@ -93,6 +97,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Settings { command } => wait_for(settings::run(command)),
         Command::Migrate { root, options } => wait_for(migrate::run(&root.path(), options)),
         Command::Status { root, json } => wait_for(status::run(&root.path(), json)),
+        Command::Wait { root, options } => wait_for(wait::run(&root.path(), options)),
         Command::History { root, options } => wait_for(history::run(&root.path(), options)),
         Command::Show { root, options } => wait_for(revision::run(&root.path(), options)),
         Command::Diff { root, options } => wait_for(diff::run(&root.path(), options)),

@@ -28,7 +28,7 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>, peer
                 None => told(&leader, machine, &status).await,
                 key => Some(Told { key, ..told(&leader, machine, &status).await.unwrap_or_default() }),
             };
-            leader.reports.store(machine, status);
+            leader.reports.store(machine, admitted.seal.created(), status);
             if let Some(told) = told {
                 return admitted.seal.sign(json(StatusCode::OK, &StatusAnswer { told }));
             }

@@ -86,6 +86,7 @@ pub struct Seal {
     peer: Arc<Peer>,
     by: By,
     request: RequestSignature,
+    created: i64,
 }
 
 impl Gate {
@@ -169,14 +170,15 @@ impl Gate {
                 let answer = reply(&refusal.problem());
                 // Its MAC was right: it may know that the answer is ours.
                 return Err(match refusal {
-                    Refusal::Skew { keyid, signature, .. } if peers.contains_key(&keyid) => {
-                        Seal { peer: peers[&keyid].clone(), by, request: signature }.sign(answer)
+                    Refusal::Skew { keyid, signature, created, .. } if peers.contains_key(&keyid) => {
+                        Seal { peer: peers[&keyid].clone(), by, request: signature, created }.sign(answer)
                     }
                     _ => answer,
                 });
             }
         };
-        let seal = Seal { peer: verified.signer.clone(), by, request: verified.signature };
+        let (request, created) = (verified.signature, verified.created);
+        let seal = Seal { peer: verified.signer.clone(), by, request, created };
         let fate = seal.peer.nonces.lock().unwrap_or_else(PoisonError::into_inner).insert(&verified.nonce, now);
         match fate {
             Fate::Fresh => match &seal.peer.entry.barred {
@@ -207,6 +209,11 @@ impl Seal {
     /// Whether this is the first that was seen of them.
     pub fn fresh(&self) -> bool {
         self.peer.entry.fresh
+    }
+
+    /// When the request was signed, by the time that the follower signs with: Unix seconds.
+    pub fn created(&self) -> i64 {
+        self.created
     }
 
     /// Signs an answer: over its status, and its `Content-Digest` (made here

@@ -51,6 +51,11 @@ pub(super) async fn fleet(
         };
         let _ = tokio::time::timeout(time, news).await;
     }
+    Ok(Json(now(&leader)))
+}
+
+/// The fleet and its rollout.
+pub(super) fn now(leader: &Leader) -> Fleet {
     let fleet = leader.reports.fleet(&leader.published(), &leader.config.members.now());
-    Ok(Json(Fleet { rollout: leader.rollout.view(), ..fleet }))
+    Fleet { rollout: leader.rollout.view(), ..fleet }
 }

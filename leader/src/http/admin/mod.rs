@@ -11,6 +11,7 @@ mod door;
 mod extract;
 mod fleet;
 mod followers;
+mod fleet_events;
 mod migration;
 mod openapi;
 mod operations;
@@ -90,6 +91,7 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(publishing::plan))
         .routes(routes!(publishing::notify))
         .routes(routes!(fleet::fleet))
+        .routes(routes!(fleet_events::events))
         .routes(routes!(rollout::show))
         .routes(routes!(rollout::events))
         .routes(routes!(rollout::resume))
