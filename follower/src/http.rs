@@ -4,6 +4,7 @@
 use crate::board::Board;
 use crate::plan::Wanted;
 use crate::queue::Queue;
+use crate::trust::Trusted;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -11,20 +12,22 @@ use hyper::body::Incoming;
 use lockstep_edge::gate::{Admitted, Reply, json, reply};
 use lockstep_edge::{Gate, Limits};
 use lockstep_shared::Problem;
-use lockstep_shared::api::{Notify, NotifyAccepted};
+use lockstep_shared::api::{Notify, NotifyAccepted, Status, Told};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// What a request is answered from.
 pub struct Desk {
     /// Who may notify.
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// Bounds of what comes in.
     pub limits: Arc<Limits>,
     /// Where a notification goes.
     pub queue: Arc<Queue>,
     /// How the follower is.
     pub board: Arc<Board>,
+    /// Where the leader is, and what it is told of that.
+    pub trusted: Arc<Trusted>,
 }
 
 impl Desk {
@@ -56,13 +59,13 @@ impl Desk {
                 }
                 Err(answer) => answer,
             },
-            "/status" => json(StatusCode::OK, &self.board.local()),
+            "/status" => json(StatusCode::OK, &Status { trust: Some(self.trusted.words()), ..self.board.local() }),
             "/metrics" => text("text/plain; version=0.0.4", self.metrics()),
             _ => text("text/plain", "ok\n".to_owned()),
         }
     }
 
-    fn notify(&self, admitted: &Admitted) -> Reply {
+    fn notify(self: &Arc<Self>, admitted: &Admitted) -> Reply {
         let notify: Notify = match serde_json::from_slice(&admitted.body) {
             Ok(notify) => notify,
             Err(error) => {
@@ -70,6 +73,16 @@ impl Desk {
                 return reply(&Problem::new(400, "bad-request", "The body is not a notification", detail));
             }
         };
+        if notify.leader.is_some() {
+            let told = Told { addresses: notify.leader, ..Told::default() };
+            let desk = self.clone();
+            // A disk that is slow doesn't hold up the answer.
+            tokio::task::spawn_blocking(move || {
+                if desk.trusted.take(told) {
+                    desk.board.tell_again();
+                }
+            });
+        }
         let wanted = notify.services.map_or_else(Wanted::all, Wanted::services);
         let apply = self.queue.ask(wanted, notify.revision);
         tracing::info!(revision = notify.revision, apply, "notified");

@@ -1,12 +1,13 @@
 //! Asks the leader for this machine's bundle, verifies it, and says when the
 //! leader is away. Decides nothing about what is done with it.
 
+use crate::key::{self, Keyring};
 use bytes::Bytes;
 use http::header::{IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderName, Method, StatusCode};
 use lockstep_edge::Client;
 use lockstep_edge::client::{Answer, CallError};
-use lockstep_shared::api::{Lease, LeaseRequest, Status};
+use lockstep_shared::api::{self, Lease, LeaseRequest, Status, StatusAnswer};
 use lockstep_shared::bundle::{BadBundle, DELTA, Told};
 use lockstep_shared::{Bundle, Name, Sha256};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +27,8 @@ const MOST_KEPT: usize = 4 * 1024 * 1024;
 
 /// The leader, as this follower sees it.
 pub struct Leader {
-    client: Client,
+    client: Arc<Client>,
+    keys: Arc<Keyring>,
     name: Name,
     /// What came last: what the next delta may be from.
     last: Mutex<Option<Arc<Bundle>>>,
@@ -76,14 +78,8 @@ impl PullError {
     /// Whether the leader is simply not there, which must not stop anything.
     pub fn is_absence(&self) -> bool {
         match self {
-            Self::Call(CallError::Untrusted { status, .. }) => {
-                // Said by a proxy in front of it, which can't sign.
-                matches!(
-                    *status,
-                    StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-                )
-            }
-            Self::Call(CallError::Unreached { .. }) | Self::Busy(_) => true,
+            Self::Call(error) => no_contact(error),
+            Self::Busy(_) => true,
             _ => false,
         }
     }
@@ -99,8 +95,8 @@ impl PullError {
 
 impl Leader {
     /// The leader behind `client`, for the follower `name`; `leases` is what it last said of restarts.
-    pub fn new(client: Client, name: Name, leases: bool) -> Self {
-        Self { client, name, last: Mutex::default(), leases: AtomicBool::new(leases) }
+    pub fn new(client: Arc<Client>, keys: Arc<Keyring>, name: Name, leases: bool) -> Self {
+        Self { client, keys, name, last: Mutex::default(), leases: AtomicBool::new(leases) }
     }
 
     /// Whether it wants to be asked before containers are restarted.
@@ -123,7 +119,7 @@ impl Leader {
         if base.is_some() {
             headers.push((HeaderName::from_static("a-im"), DELTA.to_owned()));
         }
-        let answer = self.client.send(Method::GET, &target, &headers, None, limit).await?;
+        let answer = self.call(Method::GET, &target, &headers, None, limit).await?;
         match (answer.status, base) {
             (StatusCode::NOT_MODIFIED, _) => Ok(Pulled::Same),
             (StatusCode::OK, _) => self.take(Bundle::from_json(&answer.body)?),
@@ -132,6 +128,44 @@ impl Leader {
                 self.take(Bundle::from_delta(&answer.body, &base).inspect_err(|_| *self.last() = None)?)
             }
             _ => Err(refused(&answer)),
+        }
+    }
+
+    /// A signed request; with the key before where a new one is on trial and refused.
+    async fn call(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(HeaderName, String)],
+        body: Option<Bytes>,
+        limit: Duration,
+    ) -> Result<Answer, CallError> {
+        let number = self.client.key_number();
+        let first = self.client.send(method.clone(), target, headers, body.clone(), limit).await;
+        let error = match first {
+            Ok(answer) => {
+                self.keys.answered(answer.key);
+                return Ok(answer);
+            }
+            Err(error) if key::refuses(&error) => error,
+            Err(error) => return Err(error),
+        };
+        // One that was replaced while the request was under way is refused rightly: the new one is tried.
+        let replaced = self.client.key_number() != number;
+        if !replaced && !self.keys.fall_back() {
+            return Err(error);
+        }
+        match self.client.send(method, target, headers, body, limit).await {
+            Ok(answer) => {
+                self.keys.answered(answer.key);
+                Ok(answer)
+            }
+            Err(_) => {
+                if !replaced {
+                    self.keys.go_on();
+                }
+                Err(error)
+            }
         }
     }
 
@@ -153,7 +187,7 @@ impl Leader {
     /// Asks whether containers may be restarted now. The leader holds the question until it is so, for up to a minute.
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Lease, PullError> {
         let body = Bytes::from(serde_json::to_vec(request).unwrap_or_default());
-        let answer = self.client.send(Method::POST, "/lease", &[], Some(body), ANSWER + WAIT).await?;
+        let answer = self.call(Method::POST, "/lease", &[], Some(body), ANSWER + WAIT).await?;
         if !answer.status.is_success() {
             return Err(refused(&answer));
         }
@@ -164,11 +198,28 @@ impl Leader {
         })
     }
 
-    /// Tells the leader how this follower is.
-    pub async fn report(&self, status: &Status) -> Result<(), PullError> {
+    /// Tells the leader how this follower is, and hears what it lacks.
+    pub async fn report(&self, status: &Status) -> Result<Option<api::Told>, PullError> {
         let body = Bytes::from(serde_json::to_vec(status).unwrap_or_default());
-        let answer = self.client.send(Method::POST, "/status", &[], Some(body), ANSWER).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(refused(&answer)) }
+        let answer = self.call(Method::POST, "/status", &[], Some(body), ANSWER).await?;
+        match answer.status {
+            // What can't be read is of a later leader, and this follower does without.
+            StatusCode::OK => Ok(serde_json::from_slice::<StatusAnswer>(&answer.body).ok().map(|answer| answer.told)),
+            status if status.is_success() => Ok(None),
+            _ => Err(refused(&answer)),
+        }
+    }
+}
+
+fn no_contact(error: &CallError) -> bool {
+    match error {
+        // Said by a proxy in front of it, which can't sign.
+        CallError::Untrusted { status, .. } => {
+            matches!(*status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+        }
+        CallError::Unreached { .. } | CallError::Unproven { .. } => true,
+        CallError::Nowhere(errors) => errors.iter().all(no_contact),
+        _ => false,
     }
 }
 

@@ -6,12 +6,13 @@
 mod access;
 mod audit;
 mod audited;
+mod authority;
 mod conf;
 mod door;
 mod extract;
 mod fleet;
-mod followers;
 mod fleet_events;
+mod followers;
 mod migration;
 mod openapi;
 mod operations;
@@ -123,6 +124,9 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(followers::rotate))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(authority::show))
+        .routes(routes!(authority::rotate))
+        .routes(routes!(authority::finish))
         .routes(routes!(audit::audit))
         .routes(routes!(audit::verdict))
         .routes(routes!(secrets::secrets))
