@@ -16,6 +16,7 @@ mod followers;
 mod going;
 mod history;
 mod import;
+mod join;
 mod leader;
 mod live;
 mod lookback;
@@ -47,6 +48,7 @@ pub(crate) use followers::Followers;
 pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
+pub(crate) use join::Options as JoinOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
 pub(crate) use rollout::Steer;
@@ -79,6 +81,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Secrets { secrets: Secrets::Lock | Secrets::Unlock, .. }
         | Command::Man { .. }
         | Command::ImportPryv { .. }
+        | Command::JoinPlatform { .. }
         | Command::Completions { .. } => remote::refuse()?,
         _ => {}
     }
@@ -113,6 +116,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Followers { root, followers } => wait_for(followers::run(&root.path(), followers)),
         Command::Ca { root, ca } => wait_for(ca::run(&root.path(), ca)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
+        Command::JoinPlatform { root, options } => wait_for(join::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),
         Command::Completions { shell } => {
