@@ -30,3 +30,4 @@ mod settings;
 mod templates;
 mod undo;
 mod verbs;
+mod watch;

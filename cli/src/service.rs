@@ -1,22 +1,29 @@
 //! What both long-running commands do: log to standard error, say `ready` on
 //! standard output and to systemd, and stop on SIGTERM or SIGINT.
 
+use crate::exit::{Failed, failed};
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-/// Logs readable lines to standard error; `LOCKSTEP_LOG` sets the level (`info`).
-pub(crate) fn log() {
+/// How log lines are written: `LOCKSTEP_LOG_FORMAT`.
+const FORMAT: &str = "LOCKSTEP_LOG_FORMAT";
+
+/// Logs to standard error, one line an event; `LOCKSTEP_LOG` sets the level
+/// (`info`), `LOCKSTEP_LOG_FORMAT` whether lines are for people (`text`) or
+/// objects for programs (`json`; `docs/monitoring.md` has their fields).
+pub(crate) fn log() -> Result<(), Failed> {
     let filter = EnvFilter::try_from_env("LOCKSTEP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colour = std::io::stderr().is_terminal();
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        .try_init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let format = std::env::var(FORMAT).unwrap_or_default();
+    let _ = match format.as_str() {
+        "json" => lines.json().flatten_event(true).with_span_list(false).try_init(),
+        "" | "text" => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        other => return Err(failed(format!("{FORMAT} is {other:?}: set it to text or json, or leave it out"))),
+    };
+    Ok(())
 }
 
 /// Turns true on SIGTERM or SIGINT. To be called within a runtime.

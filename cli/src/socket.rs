@@ -8,6 +8,7 @@ use crate::remote::Remote;
 use axum::Router;
 use axum::body::Body;
 use lockstep_edge::client::{builder, innermost};
+use lockstep_edge::trace::{REQUEST_ID, RequestId};
 use lockstep_leader::config::Config;
 use lockstep_leader::http::{ACTOR, offline};
 use lockstep_leader::leader::Leader;
@@ -18,8 +19,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tower::ServiceExt as _;
+
+/// The name of this command, in the leader's answers, in logs and in the audit:
+/// `LOCKSTEP_REQUEST_ID`, where whoever runs it has one already.
+fn request_id() -> &'static RequestId {
+    static ID: LazyLock<RequestId> = LazyLock::new(|| {
+        let given = std::env::var("LOCKSTEP_REQUEST_ID").ok();
+        given.as_deref().and_then(RequestId::parse).unwrap_or_default()
+    });
+    &ID
+}
 
 /// What stands before a target on the unix socket, which needs no address.
 const HERE: &str = "http://leader";
@@ -120,7 +131,8 @@ impl Socket {
         let Way::Wire { http, base } = &self.0 else {
             return Err(failed("no leader is running: there is nothing to follow (lockstep leader)"));
         };
-        let mut request = http.get(format!("{base}{target}")).header("accept", "text/event-stream");
+        let request = http.get(format!("{base}{target}")).header("accept", "text/event-stream");
+        let mut request = request.header(REQUEST_ID, request_id().as_str());
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -232,7 +244,7 @@ async fn wire(
             ),
         })
     };
-    let mut request = http.request(method, format!("{base}{target}"));
+    let mut request = http.request(method, format!("{base}{target}")).header(REQUEST_ID, request_id().as_str());
     if let Some(body) = body {
         request = request.header("content-type", "application/json").body(body);
     }
@@ -248,6 +260,7 @@ async fn files(
     body: Option<Vec<u8>>,
 ) -> Result<(StatusCode, Vec<u8>), Failed> {
     let request = axum::http::Request::builder().method(method).uri(target).header("content-type", "application/json");
+    let request = request.header(REQUEST_ID, request_id().as_str());
     let request = request.body(body.map_or_else(Body::empty, Body::from))?;
     let answer = match router.oneshot(request).await {
         Ok(answer) => answer,

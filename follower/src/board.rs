@@ -2,6 +2,7 @@
 //! and the reports to the leader. The latest value is the only one that counts.
 
 use lockstep_edge::clock;
+use lockstep_edge::metrics::Histogram;
 use lockstep_shared::SafePath;
 use lockstep_shared::api::{Alone, Apply, Container, Drift, FailedBundle, Found, Running, State, Status};
 use std::collections::BTreeMap;
@@ -10,6 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+/// The upper bounds of what applies take, in seconds.
+const APPLY_BOUNDS: &[f64] = &[0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 /// The follower's state, as others may see it.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Board {
     repairs: AtomicU64,
     watches: AtomicBool,
     away_since: Mutex<Option<Instant>>,
+    took: Histogram,
+    undos: AtomicU64,
 }
 
 impl Board {
@@ -55,6 +61,8 @@ impl Board {
             repairs: AtomicU64::new(0),
             watches: AtomicBool::new(false),
             away_since: Mutex::default(),
+            took: Histogram::new(APPLY_BOUNDS),
+            undos: AtomicU64::new(0),
         }
     }
 
@@ -127,6 +135,7 @@ impl Board {
 
     /// An apply has failed, and what ran before is on its way back.
     pub fn undoing(&self, apply: &Apply, bundle: Option<FailedBundle>) {
+        self.undos.fetch_add(1, Ordering::Relaxed);
         self.status.send_modify(|status| {
             status.state = State::Applying;
             status.apply = Some(apply.clone());
@@ -138,6 +147,8 @@ impl Board {
     pub fn ended(&self, apply: Apply, running: Option<Running>, bundle: Option<FailedBundle>) {
         let failed = apply.error.is_some();
         (if failed { &self.failed } else { &self.succeeded }).fetch_add(1, Ordering::Relaxed);
+        let millis: f64 = apply.took_ms.iter().map(|(_, took)| took).sum();
+        self.took.observe(Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default());
         self.status.send_modify(|status| {
             status.state = if failed || bundle.is_some() { State::Failed } else { State::Applied };
             let changed = !apply.files.is_empty() || !apply.actions.is_empty();
@@ -219,6 +230,16 @@ impl Board {
     /// Has the status reported once more.
     pub fn tell_again(&self) {
         self.status.send_modify(|_| ());
+    }
+
+    /// What applies took since the start, from pull to proof.
+    pub fn took(&self) -> &Histogram {
+        &self.took
+    }
+
+    /// How often a failed bundle was begun to be taken back since the start.
+    pub fn undos(&self) -> u64 {
+        self.undos.load(Ordering::Relaxed)
     }
 
     /// Applies since the start: those that succeeded, and those that failed.

@@ -204,20 +204,22 @@ impl Follow {
         self.checkpoint_at = applied.map(|_| from + CHECKPOINT_AFTER);
         let (revision, digest) =
             applied.map_or((0, String::new()), |applied| (applied.revision, applied.digest.to_string()));
+        let cause = self.leader.cause.request();
+        let request = cause.as_ref().map(tracing::field::display);
         match ended {
             Ended::Nothing => {}
             Ended::Dropped => self.queue.concede(),
             Ended::Proven { services, revision } => {
                 self.queue.satisfy(services, *revision);
                 self.told = None;
-                tracing::info!(apply = id, revision, digest, services = services.len(), "applied and proven");
+                tracing::info!(apply = id, request, revision, digest, services = services.len(), "applied and proven");
             }
-            Ended::Failed(error @ ApplyError::GivenUp { .. }) => tracing::info!(apply = id, "{error}"),
+            Ended::Failed(error @ ApplyError::GivenUp { .. }) => tracing::info!(apply = id, request, "{error}"),
             Ended::Failed(error) => {
                 self.queue.concede();
                 let text = error.to_string();
                 if self.told.as_ref() != Some(&text) {
-                    tracing::error!(apply = id, revision, digest, "the apply failed: {text}");
+                    tracing::error!(apply = id, request, revision, digest, "the apply failed: {text}");
                     self.told = Some(text);
                 }
             }

@@ -2,19 +2,28 @@
 //! for whoever operates the machine.
 
 use crate::board::Board;
+use crate::metrics;
 use crate::plan::Wanted;
+use crate::pull::Leader;
 use crate::queue::Queue;
 use crate::trust::Trusted;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use lockstep_edge::gate::{Admitted, Reply, json, reply};
-use lockstep_edge::{Gate, Limits};
+use lockstep_edge::gate::{Admitted, Kind, Reply, json, reply};
+use lockstep_edge::metrics::{CONTENT_TYPE, Requests, Tally};
+use lockstep_edge::trace::RequestId;
+use lockstep_edge::{Gate, Limits, clock};
 use lockstep_shared::Problem;
-use lockstep_shared::api::{Notify, NotifyAccepted, Status, Told};
-use std::fmt::Write as _;
+use lockstep_shared::api::{Notify, NotifyAccepted, Status, Told, Undo};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// What there is here; requests to anywhere else are counted as one.
+const ROUTES: [&str; 5] = ["/notify", "/status", "/healthz", "/readyz", "/metrics"];
 
 /// What a request is answered from.
 pub struct Desk {
@@ -28,19 +37,79 @@ pub struct Desk {
     pub board: Arc<Board>,
     /// Where the leader is, and what it is told of that.
     pub trusted: Arc<Trusted>,
+    /// The leader, for what goes back to one of its requests.
+    pub leader: Arc<Leader>,
+    /// What is counted here.
+    pub meters: Meters,
+    /// True once the follower is going down.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Counts of the listener since the start.
+#[derive(Debug)]
+pub struct Meters {
+    /// When this follower began, Unix seconds.
+    pub started: i64,
+    /// Requests that were answered.
+    pub requests: Requests,
+    /// Notifications whose signature was not taken, by the problem's kind.
+    pub refusals: Tally,
+    notifications: AtomicU64,
+}
+
+impl Meters {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self {
+            started: clock::now(),
+            requests: Requests::default(),
+            refusals: Tally::default(),
+            notifications: AtomicU64::new(0),
+        }
+    }
+
+    /// Notifications that were accepted.
+    pub fn notifications(&self) -> u64 {
+        self.notifications.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Desk {
-    /// Answers one request.
+    /// Answers one request, and counts it.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Reply {
+        let (began, id, method) = (Instant::now(), RequestId::of(request.headers()), request.method().clone());
+        let route = ROUTES.iter().find(|route| **route == request.uri().path()).copied().unwrap_or("unknown");
+        let mut answer = self.handle(request, &id).await;
+        let (status, took) = (answer.status(), began.elapsed());
+        self.meters.requests.count(&method, route, status, took);
+        if status == StatusCode::UNAUTHORIZED
+            && let Some(Kind(kind)) = answer.extensions().get()
+        {
+            self.meters.refusals.count(kind);
+            tracing::debug!(request = %id, kind, "a request was not let in: its signature is not the leader's");
+        }
+        tracing::debug!(request = %id, %method, route, status = status.as_u16(), took_ms = took.as_millis(), "answered");
+        id.echo(&mut answer);
+        answer
+    }
+
+    async fn handle(&self, request: Request<Incoming>, id: &RequestId) -> Reply {
         let (known, allowed) = match request.uri().path() {
             "/notify" => (true, Method::POST),
-            "/healthz" | "/status" | "/metrics" => (true, Method::GET),
+            "/healthz" | "/readyz" | "/status" | "/metrics" => (true, Method::GET),
             _ => (false, Method::GET),
         };
         if !known {
-            let detail =
-                format!("{} is not here; a follower has /notify, /status, /healthz and /metrics", request.uri().path());
+            let detail = format!(
+                "{} is not here; a follower has /notify, /status, /healthz, /readyz and /metrics",
+                request.uri().path()
+            );
             return reply(&Problem::new(404, "not-found", "There is nothing at this path", detail));
         }
         if *request.method() != allowed {
@@ -54,18 +123,22 @@ impl Desk {
         match request.uri().path() {
             "/notify" => match self.gate.admit(request, &self.limits).await {
                 Ok(admitted) => {
-                    let answer = self.notify(&admitted);
+                    let answer = self.notify(&admitted, id);
                     admitted.seal.sign(answer)
                 }
                 Err(answer) => answer,
             },
             "/status" => json(StatusCode::OK, &Status { trust: Some(self.trusted.words()), ..self.board.local() }),
-            "/metrics" => text("text/plain; version=0.0.4", self.metrics()),
+            "/metrics" => text(CONTENT_TYPE, metrics::page(&self.board, &self.meters)),
+            "/readyz" => match self.ready() {
+                Ok(told) => text("text/plain; charset=utf-8", told),
+                Err(why) => reply(&Problem::new(503, "not-ready", "The follower is not ready", why)),
+            },
             _ => text("text/plain", "ok\n".to_owned()),
         }
     }
 
-    fn notify(self: &Arc<Self>, admitted: &Admitted) -> Reply {
+    fn notify(&self, admitted: &Admitted, id: &RequestId) -> Reply {
         let notify: Notify = match serde_json::from_slice(&admitted.body) {
             Ok(notify) => notify,
             Err(error) => {
@@ -75,83 +148,50 @@ impl Desk {
         };
         if notify.leader.is_some() {
             let told = Told { addresses: notify.leader, ..Told::default() };
-            let desk = self.clone();
+            let (trusted, board) = (self.trusted.clone(), self.board.clone());
             // A disk that is slow doesn't hold up the answer.
             tokio::task::spawn_blocking(move || {
-                if desk.trusted.take(told) {
-                    desk.board.tell_again();
+                if trusted.take(told) {
+                    board.tell_again();
                 }
             });
         }
         let wanted = notify.services.map_or_else(Wanted::all, Wanted::services);
         let apply = self.queue.ask(wanted, notify.revision);
-        tracing::info!(revision = notify.revision, apply, "notified");
+        self.leader.cause.notified(id.clone(), &apply, notify.revision);
+        self.meters.notifications.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(request = %id, revision = notify.revision, apply, "notified");
         json(StatusCode::ACCEPTED, &NotifyAccepted { apply })
     }
 
-    /// Prometheus' text format.
-    fn metrics(&self) -> String {
+    /// Whether what was proven here goes on running; the text says what else there is to know.
+    fn ready(&self) -> Result<String, String> {
+        if *self.stopping.borrow() {
+            return Err("it is stopping".to_owned());
+        }
         let status = self.board.status();
-        let (succeeded, failed) = self.board.applies();
-        let mut out = String::with_capacity(1024);
-        let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, i64)]| {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            for (labels, value) in values {
-                let _ = writeln!(out, "{name}{labels} {value}");
-            }
+        let Some(running) = &status.running else {
+            let why = status.apply.as_ref().and_then(|apply| apply.error.clone());
+            return Err(why.map_or_else(
+                || "nothing was proven here yet".to_owned(),
+                // To anyone: that it is so. Why is for people.
+                |_| "nothing was proven here yet, and the last apply failed: /status says why".to_owned(),
+            ));
         };
-        let revision = status.running.map_or(0, |running| running.revision);
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        metric(
-            "lockstep_applied_revision",
-            "gauge",
-            "Revision that was last written, acted on and proven; 0 before the first.",
-            &[("", number(revision))],
-        );
-        metric(
-            "lockstep_failed_revision",
-            "gauge",
-            "Revision that failed here and is still what the leader offers; 0 if none.",
-            &[("", status.failed.as_ref().map_or(0, |failed| number(failed.revision)))],
-        );
-        metric(
-            "lockstep_applies_total",
-            "counter",
-            "Applies since the start.",
-            &[("{result=\"applied\"}", number(succeeded)), ("{result=\"failed\"}", number(failed))],
-        );
-        let (repaired, left): (Vec<_>, Vec<_>) = status.drift.iter().partition(|drift| drift.repaired);
-        metric(
-            "lockstep_drifted_files",
-            "gauge",
-            "Files that somebody else changed: written again within the last hour, or left as they are.",
-            &[("{state=\"repaired\"}", number(repaired.len() as u64)), ("{state=\"left\"}", number(left.len() as u64))],
-        );
-        metric(
-            "lockstep_drift_repairs_total",
-            "counter",
-            "Times that a file was written again since the start because somebody else had changed it.",
-            &[("", number(self.board.repairs()))],
-        );
-        metric(
-            "lockstep_drift_watched",
-            "gauge",
-            "Whether changes of files are heard of at once (1), or found once a minute (0).",
-            &[("", i64::from(self.board.is_watching()))],
-        );
-        metric(
-            "lockstep_leader_away_seconds",
-            "gauge",
-            "How long the leader has not answered; 0 while it does.",
-            &[("", number(self.board.away().map_or(0, |away| away.as_secs())))],
-        );
-        metric(
-            "lockstep_leader_last_seen_timestamp_seconds",
-            "gauge",
-            "When the leader last answered, Unix seconds; 0 before the first time.",
-            &[("", status.leader_seen.unwrap_or(0))],
-        );
-        out
+        if let Some(failed) = &status.failed
+            && failed.undo != Undo::Done
+        {
+            let (failed, running) = (failed.revision, running.revision);
+            return Err(format!("FAILED({failed}), and revision {running} is not proven to be back: /status says why"));
+        }
+        let mut told = format!("ok\nrevision {} runs\n", running.revision);
+        if let Some(failed) = &status.failed {
+            told += &format!("FAILED({}), RUNNING({}): /status says why\n", failed.revision, running.revision);
+        }
+        if self.board.away().is_some() {
+            told += &format!("stale: the leader is away: {}\n", self.board.staleness());
+        }
+        Ok(told)
     }
 }
 

@@ -9,6 +9,7 @@ mod aftermath;
 pub mod apply;
 mod attempt;
 pub mod board;
+pub mod cause;
 mod check;
 pub mod compose;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod http;
 pub mod journal;
 pub mod key;
 pub mod lease;
+mod metrics;
 pub mod previous;
 pub mod prove;
 pub mod pull;
@@ -46,7 +48,7 @@ use crate::board::Board;
 use crate::compose::Compose;
 use crate::docker::Engine;
 use crate::follow::Follow;
-use crate::http::Desk;
+use crate::http::{Desk, Meters};
 use crate::key::Keyring;
 use crate::pull::Leader;
 use crate::queue::Queue;
@@ -106,12 +108,16 @@ pub async fn run(
             }
         });
     }
+    let (stop, stopping) = watch::channel(false);
     let desk = Arc::new(Desk {
         gate,
         limits: limits.clone(),
         queue: queue.clone(),
         board: board.clone(),
         trusted: trusted.clone(),
+        leader: leader.clone(),
+        meters: Meters::new(),
+        stopping: stopping.clone(),
     });
     tracing::info!(
         machine = %config.name, leader = config.leader_url, %address, data_folder = %config.data_folder.display(),

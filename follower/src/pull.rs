@@ -1,12 +1,14 @@
 //! Asks the leader for this machine's bundle, verifies it, and says when the
 //! leader is away. Decides nothing about what is done with it.
 
+use crate::cause::Cause;
 use crate::key::{self, Keyring};
 use bytes::Bytes;
 use http::header::{IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderName, Method, StatusCode};
 use lockstep_edge::Client;
 use lockstep_edge::client::{Answer, CallError};
+use lockstep_edge::trace::{CAUSE, REQUEST_ID, RequestId};
 use lockstep_shared::api::{self, Lease, LeaseRequest, Status, StatusAnswer};
 use lockstep_shared::bundle::{BadBundle, DELTA, Told};
 use lockstep_shared::{Bundle, Name, Sha256};
@@ -34,6 +36,8 @@ pub struct Leader {
     last: Mutex<Option<Arc<Bundle>>>,
     /// Whether it wants to be asked before containers are restarted.
     leases: AtomicBool,
+    /// The request that what is done now goes back to.
+    pub cause: Cause,
 }
 
 /// What a pull gave.
@@ -96,7 +100,8 @@ impl PullError {
 impl Leader {
     /// The leader behind `client`, for the follower `name`; `leases` is what it last said of restarts.
     pub fn new(client: Arc<Client>, keys: Arc<Keyring>, name: Name, leases: bool) -> Self {
-        Self { client, keys, name, last: Mutex::default(), leases: AtomicBool::new(leases) }
+        let (last, leases, cause) = (Mutex::default(), AtomicBool::new(leases), Cause::default());
+        Self { client, keys, name, last, leases, cause }
     }
 
     /// Whether it wants to be asked before containers are restarted.
@@ -116,11 +121,12 @@ impl Leader {
         let limit = ANSWER + wait.unwrap_or_default();
         let base = self.last().clone().filter(|last| known == Some(last.digest));
         let mut headers: Vec<_> = known.map(|digest| (IF_NONE_MATCH, format!("\"{digest}\""))).into_iter().collect();
+        headers.extend(self.caused());
         if base.is_some() {
             headers.push((HeaderName::from_static("a-im"), DELTA.to_owned()));
         }
         let answer = self.call(Method::GET, &target, &headers, None, limit).await?;
-        match (answer.status, base) {
+        let pulled = match (answer.status, base) {
             (StatusCode::NOT_MODIFIED, _) => Ok(Pulled::Same),
             (StatusCode::OK, _) => self.take(Bundle::from_json(&answer.body)?),
             (StatusCode::IM_USED, Some(base)) => {
@@ -128,7 +134,18 @@ impl Leader {
                 self.take(Bundle::from_delta(&answer.body, &base).inspect_err(|_| *self.last() = None)?)
             }
             _ => Err(refused(&answer)),
+        };
+        if let Ok(Pulled::New(_, revision)) = &pulled
+            && let Some(published) = answer.headers.get(CAUSE).and_then(|id| RequestId::parse(id.to_str().ok()?))
+        {
+            self.cause.came(published, *revision);
         }
+        pulled
+    }
+
+    /// What names the cause of a request, where there is one.
+    fn caused(&self) -> Option<(HeaderName, String)> {
+        self.cause.request().map(|id| (REQUEST_ID, id.to_string()))
     }
 
     /// A signed request; with the key before where a new one is on trial and refused.
@@ -187,7 +204,7 @@ impl Leader {
     /// Asks whether containers may be restarted now. The leader holds the question until it is so, for up to a minute.
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Lease, PullError> {
         let body = Bytes::from(serde_json::to_vec(request).unwrap_or_default());
-        let answer = self.call(Method::POST, "/lease", &[], Some(body), ANSWER + WAIT).await?;
+        let answer = self.call(Method::POST, "/lease", self.caused().as_slice(), Some(body), ANSWER + WAIT).await?;
         if !answer.status.is_success() {
             return Err(refused(&answer));
         }
@@ -201,13 +218,15 @@ impl Leader {
     /// Tells the leader how this follower is, and hears what it lacks.
     pub async fn report(&self, status: &Status) -> Result<Option<api::Told>, PullError> {
         let body = Bytes::from(serde_json::to_vec(status).unwrap_or_default());
-        let answer = self.call(Method::POST, "/status", &[], Some(body), ANSWER).await?;
-        match answer.status {
+        let answer = self.call(Method::POST, "/status", self.caused().as_slice(), Some(body), ANSWER).await?;
+        let told = match answer.status {
             // What can't be read is of a later leader, and this follower does without.
-            StatusCode::OK => Ok(serde_json::from_slice::<StatusAnswer>(&answer.body).ok().map(|answer| answer.told)),
-            status if status.is_success() => Ok(None),
-            _ => Err(refused(&answer)),
-        }
+            StatusCode::OK => serde_json::from_slice::<StatusAnswer>(&answer.body).ok().map(|answer| answer.told),
+            status if status.is_success() => None,
+            _ => return Err(refused(&answer)),
+        };
+        self.cause.told(status);
+        Ok(told)
     }
 }
 

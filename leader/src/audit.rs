@@ -4,7 +4,7 @@
 
 use crate::store::{Chain, Store, StoreError, StoredRecord};
 use crate::who::{Actor, How};
-use lockstep_edge::clock;
+use lockstep_edge::{clock, trace};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -58,6 +58,9 @@ pub struct Record {
     /// The record that this one answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<i64>,
+    /// The id of the request, as its answer and the logs have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// A record with its place in the chain.
@@ -157,9 +160,15 @@ impl Audit {
                 outcome: event.outcome,
                 detail: bounded(event.detail),
                 answers: event.answers,
+                request: trace::current().map(|id| id.to_string()),
             };
             serde_json::to_string(&record).unwrap_or_default()
         })
+    }
+
+    /// Whether records can still be written where they are read.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).check()
     }
 
     /// Records a change before it is tried and after: for commands that make it
@@ -305,6 +314,7 @@ impl From<&StoredRecord> for Chained {
             outcome: Outcome::Failed,
             detail: "this record was changed: lockstep audit --verify".to_owned(),
             answers: None,
+            request: None,
         };
         let record = serde_json::from_str(&stored.record).unwrap_or_else(|_| unreadable());
         Self { record, hash: hex(&stored.hash) }

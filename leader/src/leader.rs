@@ -10,9 +10,11 @@ use crate::drift::Drifts;
 use crate::fault::Faults;
 use crate::fleet::{Heard, Reports};
 use crate::http::Waits;
+use crate::meters::Meters;
 use crate::press::{Press, Request};
 use crate::publication::{Outline, Publication};
 use crate::published::Published;
+use crate::ready::Disk;
 use crate::release::RenderError;
 use crate::rollout::{Conductor, Fresh, Hands, Pushes, Standing};
 use crate::roster::{self, Roster, RosterError};
@@ -56,6 +58,9 @@ pub struct Leader {
     pub audit: Arc<Audit>,
     /// Issues the certificates of TLS.
     pub authority: Arc<Authority>,
+    /// What is counted while it runs.
+    pub meters: Meters,
+    pub(crate) disk: Disk,
     pub(crate) press: Mutex<Press>,
     /// Whether followers can reach it; not so for one command on the files.
     pub(crate) listens: bool,
@@ -209,6 +214,8 @@ impl Leader {
             pushes,
             audit,
             authority,
+            meters: Meters::new(),
+            disk: Disk::default(),
             press: Mutex::new(press),
             config,
             listens,
@@ -270,6 +277,8 @@ impl Leader {
     /// Serves what was just stored, to those whose turn it is. The press has to
     /// be held until then: of two publications the later stored one is served.
     pub(crate) fn serve(&self, fresh: Fresh) {
+        self.meters.published();
+        self.pushes.caused(fresh.published.revision.number);
         if self.listens {
             self.rollout.begin(fresh);
         } else {

@@ -5,7 +5,7 @@ use crate::service;
 use std::path::Path;
 
 pub(super) fn run(root: &Path) -> Result<Done, Failed> {
-    service::log();
+    service::log()?;
     // One thread, and two more for the disk and name look-ups: a follower is idle most of its life and should be small.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     runtime.block_on(async {

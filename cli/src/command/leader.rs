@@ -5,7 +5,7 @@ use crate::service;
 use std::path::Path;
 
 pub(super) fn run(root: &Path) -> Result<Done, Failed> {
-    service::log();
+    service::log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = service::stop_signal()?;

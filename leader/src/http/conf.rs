@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, reply};
+use lockstep_edge::trace::CAUSE;
 use lockstep_shared::bundle::DELTA;
 use lockstep_shared::signature::CONTENT_DIGEST;
 use lockstep_shared::{Problem, Sha256};
@@ -55,7 +56,7 @@ pub(super) async fn answer(
         return one_file(&served, &file, headers);
     }
     if !matches(headers, &served.etag) {
-        return Ok(whole(&served, headers));
+        return Ok(told(leader, &served, whole(&served, headers)));
     }
     match query.wait {
         // Boxed, so that the many requests that are answered at once stay small.
@@ -87,10 +88,19 @@ async fn changed(leader: &Leader, served: Arc<Served>, wait: Duration, headers: 
         }
     };
     match tokio::time::timeout(wait, news).await {
-        Ok(Ok(Some(now))) => Ok(whole(&now, headers)),
+        Ok(Ok(Some(now))) => Ok(told(leader, &now, whole(&now, headers))),
         Ok(Err(problem)) => Err(problem),
         Ok(Ok(None)) | Err(_) => Ok(not_modified(&served)),
     }
+}
+
+/// Says which request published what is sent, so that its name is found on the machine too.
+fn told(leader: &Leader, served: &Served, mut answer: Reply) -> Reply {
+    let cause = leader.pushes.cause(served.number());
+    if let Some(value) = cause.and_then(|cause| HeaderValue::from_str(cause.as_str()).ok()) {
+        answer.headers_mut().insert(CAUSE, value);
+    }
+    answer
 }
 
 /// The role and the file that a path names; a follower may leave the role out.

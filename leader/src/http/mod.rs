@@ -5,6 +5,7 @@ mod certificate;
 mod conf;
 mod join;
 mod lease;
+mod metrics;
 mod operations;
 mod status;
 mod waits;
@@ -17,16 +18,31 @@ use crate::leader::Leader;
 use crate::who::Actor;
 use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use lockstep_edge::gate::{Reply, reply};
+use lockstep_edge::gate::{Kind, Reply, reply};
+use lockstep_edge::trace::{self, RequestId};
 use lockstep_shared::Problem;
 use lockstep_shared::signature::SIGNATURE_INPUT;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
+use tracing::Instrument as _;
 
 /// Every request on the followers' listener.
 pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -> Reply {
+    let began = Instant::now();
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let answer = answer(leader.clone(), request, peer).await;
+    let (id, route) = (RequestId::of(request.headers()), pattern(&uri));
+    let span = tracing::debug_span!("follower", request = %id);
+    let mut answer = answer(leader.clone(), request, peer).instrument(span).await;
+    let (status, took) = (answer.status(), began.elapsed());
+    leader.meters.requests.count(&method, route, status, took);
+    if status == StatusCode::UNAUTHORIZED
+        && let Some(Kind(kind)) = answer.extensions().get()
+    {
+        leader.meters.refusals.count(kind);
+    }
+    tracing::debug!(request = %id, %method, route, status = status.as_u16(), took_ms = took.as_millis(), %peer, "answered a follower");
+    id.echo(&mut answer);
     // A join is written down where it is judged.
     if uri.path() == "/join" {
         return answer;
@@ -36,7 +52,7 @@ pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr
         let counted = leader.audit.count(&format!("{} to a follower", status.as_u16()));
         if counted.matters() {
             // Not waited for: an answer takes no longer for being written down.
-            tokio::task::spawn_blocking(move || {
+            let write = move || {
                 let action = format!("{method} on the followers' listener");
                 leader.audit.refused(
                     counted,
@@ -45,10 +61,27 @@ pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr
                     uri.path(),
                     &format!("{status}, from {peer}"),
                 );
-            });
+            };
+            tokio::spawn(trace::within(id, async { tokio::task::spawn_blocking(trace::carried(write)).await }));
         }
     }
     answer
+}
+
+/// What requests are counted under: held ones apart, since their time says nothing.
+fn pattern(uri: &http::Uri) -> &'static str {
+    match uri.path() {
+        path if path == "/conf" || path.starts_with("/conf/") => match uri.query() {
+            Some(query) if query.contains("wait=") => "/conf?wait",
+            _ => "/conf",
+        },
+        "/status" => "/status",
+        "/lease" => "/lease",
+        "/healthz" => "/healthz",
+        "/readyz" => "/readyz",
+        "/metrics" => "/metrics",
+        _ => "unknown",
+    }
 }
 
 /// The first test is the hot one.
@@ -66,7 +99,10 @@ async fn answer(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -
         ("/certificate", &Method::POST) => Box::pin(certificate::issue(leader, request)).await,
         ("/join", &Method::POST) => Box::pin(join::join(leader, request, peer)).await,
         ("/status" | "/lease" | "/certificate" | "/join", _) => not_allowed("POST"),
-        ("/healthz" | "/readyz" | "/metrics", &Method::GET) => operations::serve(&leader, path),
+        ("/healthz" | "/readyz" | "/metrics", &Method::GET) => {
+            let path = path.to_owned();
+            Box::pin(operations::serve(leader, &path, operations::Watcher::Anyone)).await
+        }
         ("/healthz" | "/readyz" | "/metrics", _) => not_allowed("GET"),
         _ => Box::pin(unknown_route(&leader, request)).await,
     }

@@ -1,59 +1,53 @@
 //! `/healthz`, `/readyz` and `/metrics`: for whoever watches the leader.
 
+use super::{metrics, problem};
 use crate::leader::Leader;
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use lockstep_edge::gate::Reply;
-use lockstep_shared::api::State;
-use std::fmt::Write as _;
+use lockstep_edge::gate::{Reply, reply};
+use lockstep_edge::metrics::CONTENT_TYPE;
+use std::sync::Arc;
 
-pub(super) fn serve(leader: &Leader, path: &str) -> Reply {
-    let text = match path {
-        "/metrics" => metrics(leader),
-        // A leader listens only once it has a revision to serve.
-        _ => "ok\n".to_owned(),
-    };
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
-    let kind =
-        if path == "/metrics" { "text/plain; version=0.0.4; charset=utf-8" } else { "text/plain; charset=utf-8" };
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
+/// Who watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watcher {
+    /// Whoever reaches the followers' listener: counts, and no name of a machine.
+    Anyone,
+    /// Whoever reaches the admin listener or the commands' socket.
+    Person,
 }
 
-/// Prometheus' text format 0.0.4. No setting's value is ever a label.
-fn metrics(leader: &Leader) -> String {
-    let fleet = leader.reports.fleet(&leader.published(), &leader.config.members.now());
-    let mut out = String::new();
-    let _ = write!(
-        out,
-        "# HELP lockstep_published_revision The revision that is served.\n# TYPE lockstep_published_revision gauge\nlockstep_published_revision {}\n\
-         # HELP lockstep_followers Followers by what they last reported.\n# TYPE lockstep_followers gauge\n",
-        fleet.revision
-    );
-    let state = |wanted: Option<State>| {
-        fleet.machines.iter().filter(|machine| machine.status.as_ref().map(|status| status.state) == wanted).count()
-    };
-    for (name, wanted) in [
-        ("silent", None),
-        ("new", Some(State::New)),
-        ("applying", Some(State::Applying)),
-        ("applied", Some(State::Applied)),
-        ("failed", Some(State::Failed)),
-    ] {
-        let _ = writeln!(out, "lockstep_followers{{state=\"{name}\"}} {}", state(wanted));
+pub(super) async fn serve(leader: Arc<Leader>, path: &str, watcher: Watcher) -> Reply {
+    match path {
+        "/metrics" => {
+            // Off this thread: a page about many machines takes a while.
+            let page = tokio::task::spawn_blocking(move || metrics::page(&leader, watcher)).await;
+            text(CONTENT_TYPE, page.unwrap_or_default())
+        }
+        "/readyz" => {
+            let ready = tokio::task::spawn_blocking(move || leader.ready()).await;
+            match ready.unwrap_or_else(|_| Err("its log says why".to_owned())) {
+                Ok(()) => text("text/plain; charset=utf-8", "ok\n".to_owned()),
+                // To anyone: that it is so. Why is for people.
+                Err(why) => {
+                    let why = if watcher == Watcher::Person {
+                        why
+                    } else {
+                        "its log and the admin listener's /readyz say why".to_owned()
+                    };
+                    tracing::debug!(why, "not ready");
+                    reply(&problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "The leader is not ready", why))
+                }
+            }
+        }
+        // That it answers is all that this says.
+        _ => text("text/plain; charset=utf-8", "ok\n".to_owned()),
     }
-    let current = fleet.machines.iter().filter(|machine| {
-        machine
-            .status
-            .as_ref()
-            .and_then(|status| status.running.as_ref())
-            .is_some_and(|running| running.digest == machine.wanted)
-    });
-    let _ = write!(
-        out,
-        "# HELP lockstep_followers_current Followers that run what is published.\n# TYPE lockstep_followers_current gauge\nlockstep_followers_current {}\n",
-        current.count()
-    );
-    out
+}
+
+fn text(kind: &'static str, body: String) -> Reply {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
 }

@@ -7,6 +7,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, json, reply};
+use lockstep_edge::trace::{REQUEST_ID, RequestId};
 use lockstep_shared::Name;
 use lockstep_shared::api::{Status, StatusAnswer, Told};
 use std::net::IpAddr;
@@ -21,7 +22,15 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>, peer
         Ok(status) => {
             let machine = admitted.seal.keyid();
             let status = shown(&leader, machine, status).await;
-            tracing::debug!(machine, state = ?status.state, "report");
+            let apply = status.apply.as_ref().map(|apply| apply.id.as_str());
+            let (state, revision) = (status.state, status.running.as_ref().map_or(0, |running| running.revision));
+            // One that goes back to somebody's request is news; the rest says that the machine lives.
+            let cause = admitted.head.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+            if let Some(request) = cause.and_then(RequestId::parse) {
+                tracing::info!(%request, machine, ?state, running = revision, apply, "a machine reports");
+            } else {
+                tracing::debug!(machine, ?state, running = revision, apply, "a machine reports");
+            }
             leader.chronicle.note(machine, &status);
             leader.rollout.report(machine, &status);
             let told = match leader.told_key(machine, peer) {

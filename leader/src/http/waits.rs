@@ -28,6 +28,13 @@ impl Waits {
     }
 }
 
+impl Waits {
+    /// How many are held, of all machines.
+    pub(super) fn held(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut held = self.waits.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,17 +6,25 @@ use crate::config::Config;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use lockstep_edge::metrics::Tally;
 use lockstep_edge::tls::Pins;
+use lockstep_edge::trace::{self, REQUEST_ID, RequestId};
 use lockstep_edge::{CallError, Client};
 use lockstep_shared::api::{Notify, NotifyAccepted, Push};
 use lockstep_shared::{Key, Name};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// The largest answer of a follower, in bytes.
 const MOST: usize = 64 * 1024;
+
+/// How many revisions' requests are remembered.
+const CAUSES: usize = 64;
+/// How a notification went, as it is counted.
+const ACCEPTED: &str = "accepted";
+const FAILED: &str = "failed";
 
 /// The followers that can be told, and how.
 pub struct Pushes {
@@ -26,6 +34,9 @@ pub struct Pushes {
     pins: Option<Arc<Pins>>,
     /// Where this leader is reached.
     addresses: Option<Vec<String>>,
+    /// The requests that published the last revisions.
+    causes: Mutex<BTreeMap<u64, RequestId>>,
+    results: Arc<Tally>,
 }
 
 impl Pushes {
@@ -36,6 +47,8 @@ impl Pushes {
             time: config.notify_time,
             pins: config.has_authority().then(|| pins.clone()),
             addresses: (!config.addresses.is_empty()).then(|| config.addresses.clone()),
+            causes: Mutex::default(),
+            results: Arc::default(),
         };
         for (name, follower) in &config.followers {
             let Some(key) = keys.get(name) else { continue };
@@ -73,6 +86,26 @@ impl Pushes {
         });
     }
 
+    /// A revision was published by the request that is being answered here, if one is.
+    pub fn caused(&self, revision: u64) {
+        let Some(id) = trace::current() else { return };
+        let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        causes.insert(revision, id);
+        if causes.len() > CAUSES {
+            causes.pop_first();
+        }
+    }
+
+    /// The request that published a revision, while it is remembered.
+    pub fn cause(&self, revision: u64) -> Option<RequestId> {
+        self.causes.lock().unwrap_or_else(PoisonError::into_inner).get(&revision).cloned()
+    }
+
+    /// How notifications went since the start.
+    pub fn results(&self) -> BTreeMap<String, u64> {
+        self.results.counts(&[ACCEPTED, FAILED])
+    }
+
     /// Tells those of them whom it concerns, and returns how each took it, by
     /// name. It takes as long as the slowest, at most the time limit.
     pub async fn notify(
@@ -82,9 +115,10 @@ impl Pushes {
         concerns: impl Fn(&Name) -> bool,
     ) -> Vec<Push> {
         let body = self.body(revision, services);
+        let cause = trace::current().or_else(|| self.cause(revision));
         let mut pushes = JoinSet::new();
         for (name, client) in self.clients.load().iter().filter(|(name, _)| concerns(name)) {
-            pushes.spawn(push(name.clone(), client.clone(), body.clone(), self.time));
+            pushes.spawn(self.push(name, client, body.clone(), cause.clone()));
         }
         let mut done = pushes.join_all().await;
         done.sort_by(|a, b| a.machine.cmp(&b.machine));
@@ -102,15 +136,32 @@ impl Pushes {
         for (name, revision) in machines {
             let Some(client) = self.clients.load().get(&name).cloned() else { continue };
             let body = self.body(revision, None);
-            pushes.spawn(push(name, client, body, self.time));
+            pushes.spawn(self.push(&name, &client, body, self.cause(revision)));
         }
         pushes.join_all().await;
     }
+
+    /// Tells one, and counts how it went.
+    fn push(
+        &self,
+        name: &Name,
+        client: &Arc<Client>,
+        body: Bytes,
+        cause: Option<RequestId>,
+    ) -> impl Future<Output = Push> + use<> {
+        let (name, client, time, results) = (name.clone(), client.clone(), self.time, self.results.clone());
+        async move {
+            let pushed = push(name, client, body, time, cause).await;
+            results.count(if pushed.error.is_none() { ACCEPTED } else { FAILED });
+            pushed
+        }
+    }
 }
 
-async fn push(machine: Name, client: Arc<Client>, body: Bytes, time: Duration) -> Push {
+async fn push(machine: Name, client: Arc<Client>, body: Bytes, time: Duration, cause: Option<RequestId>) -> Push {
     let start = Instant::now();
-    let answer = client.send(Method::POST, "/notify", &[], Some(body), time).await;
+    let headers: Vec<_> = cause.iter().map(|id| (REQUEST_ID, id.to_string())).collect();
+    let answer = client.send(Method::POST, "/notify", &headers, Some(body), time).await;
     let took_ms = start.elapsed().as_secs_f64() * 1000.0;
     let (apply, error) = match answer {
         Ok(answer) if answer.status == StatusCode::ACCEPTED => {
@@ -126,7 +177,8 @@ async fn push(machine: Name, client: Arc<Client>, body: Bytes, time: Duration) -
         Err(error) => (None, Some(error.to_string())),
     };
     if let Some(error) = &error {
-        tracing::warn!(%machine, error, "the follower was not reached; it follows by its long poll");
+        let request = cause.as_ref().map(tracing::field::display);
+        tracing::warn!(%machine, error, request, "the follower was not reached; it follows by its long poll");
     }
     Push { machine, apply, error, took_ms }
 }

@@ -48,6 +48,11 @@ pub struct Chain {
 }
 
 impl Store {
+    /// An error where the database is no longer where it was opened.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.place.check()
+    }
+
     /// Appends a record; `record` makes its text from its number. Durable on return.
     pub fn audit_append(&mut self, time: i64, record: impl FnOnce(i64) -> String) -> Result<i64, StoreError> {
         self.place.check()?;

@@ -252,9 +252,14 @@ fn set(reply: &mut Reply, name: HeaderName, value: String) {
     }
 }
 
+/// What kind of problem an answer is, for whoever counts them; never sent.
+#[derive(Debug, Clone)]
+pub struct Kind(pub String);
+
 /// A problem as an answer.
 pub fn reply(problem: &Problem) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(problem.to_json())));
+    reply.extensions_mut().insert(Kind(problem.short_kind().to_owned()));
     *reply.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
     if problem.status == 429 {

@@ -9,12 +9,14 @@ pub mod gate;
 pub mod key;
 pub mod limits;
 pub mod listen;
+pub mod metrics;
 mod nonces;
 pub mod random;
 pub mod secrecy;
 pub mod server;
 pub mod settings;
 pub mod tls;
+pub mod trace;
 
 pub use client::{Answer, CallError, Client, Trust};
 pub use gate::{Gate, Seal};

@@ -11,6 +11,7 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use lockstep_edge::trace;
 use lockstep_shared::Problem;
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ pub(super) async fn audited(
             };
             leader.audit.append(&event)
         };
-        match tokio::task::spawn_blocking(ask).await {
+        match tokio::task::spawn_blocking(trace::carried(ask)).await {
             Ok(Ok(number)) => Some(number),
             error => {
                 let why = match error {
@@ -103,6 +104,6 @@ pub(super) async fn audited(
         });
     };
     // Waited for: whoever reads the audit after an answer finds the answer in it.
-    let _ = tokio::task::spawn_blocking(write).await;
+    let _ = tokio::task::spawn_blocking(trace::carried(write)).await;
     answer
 }

@@ -9,15 +9,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::IncomingStream;
 use hyper::body::Incoming;
 use lockstep_edge::server;
+use lockstep_edge::trace::{self, REQUEST_ID, RequestId};
 use lockstep_shared::Problem;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::net::UnixListener;
 use tower::ServiceExt as _;
 
@@ -56,7 +58,11 @@ pub(super) async fn answer(
     request: hyper::Request<Incoming>,
     peer: IpAddr,
 ) -> Response {
-    let (head, incoming) = request.into_parts();
+    let (mut head, incoming) = request.into_parts();
+    let (began, id) = (Instant::now(), RequestId::of(&head.headers));
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        head.headers.insert(REQUEST_ID, value);
+    }
     let peer = asker(&leader, &head.headers, peer);
     let actor = match admit(&leader, &head.headers, head.uri.path(), peer) {
         Ok(actor) => actor,
@@ -68,11 +74,14 @@ pub(super) async fn answer(
                     format!("{}, from {peer}", problem.short_kind()),
                 );
                 let path = head.uri.path().to_owned();
-                tokio::task::spawn_blocking(move || {
-                    leader.audit.refused(counted, &Actor::unknown(), &action, &path, &detail);
-                });
+                let (leader, id) = (leader.clone(), id.clone());
+                let write = move || leader.audit.refused(counted, &Actor::unknown(), &action, &path, &detail);
+                tokio::spawn(trace::within(id, async { tokio::task::spawn_blocking(trace::carried(write)).await }));
             }
-            return Refusal::from(problem).into_response();
+            let mut answer = Refusal::from(problem).into_response();
+            leader.meters.requests.count(&head.method, "refused", answer.status(), began.elapsed());
+            id.echo(&mut answer);
+            return answer;
         }
     };
     if let How::Token { .. } = actor.how {

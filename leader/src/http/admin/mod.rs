@@ -14,6 +14,7 @@ mod fleet;
 mod fleet_events;
 mod followers;
 mod migration;
+mod observed;
 mod openapi;
 mod operations;
 mod publishing;
@@ -31,6 +32,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::{Extension, Router};
+use lockstep_edge::trace;
 use lockstep_shared::Problem;
 use refusal::Refusal;
 use std::sync::Arc;
@@ -76,8 +78,9 @@ fn router(leader: Arc<Leader>) -> Router {
         .fallback(|| async { Refusal::from(nothing_here()) })
         .layer(Extension(openapi::Document::new(document)))
         .layer(DefaultBodyLimit::max(most))
-        .layer(middleware::from_fn_with_state(leader, audited::audited))
+        .layer(middleware::from_fn_with_state(leader.clone(), audited::audited))
         .layer(middleware::from_fn(explain))
+        .layer(middleware::from_fn_with_state(leader, observed::observed))
 }
 
 async fn explain(request: Request, next: Next) -> Response {
@@ -170,7 +173,7 @@ fn allow(actor: &Actor, right: Right) -> Result<(), Refusal> {
 async fn blocking<T: Send + 'static, E: Into<Refusal> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Refusal> {
-    match tokio::task::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(trace::carried(work)).await {
         Ok(done) => done.map_err(Into::into),
         Err(error) => {
             tracing::error!(%error, "a command ended in a panic");

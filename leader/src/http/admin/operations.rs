@@ -2,7 +2,7 @@
 //! counts, and the description of this API.
 
 use super::openapi::Document;
-use crate::http::operations;
+use crate::http::operations::{self, Watcher};
 use crate::leader::Leader;
 use axum::Extension;
 use axum::body::Body;
@@ -11,25 +11,26 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
-/// Whether the leader is well.
+/// Whether the leader answers at all.
 #[utoipa::path(get, path = "/healthz", tag = "operations", security(()),
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn healthz(State(leader): State<Arc<Leader>>) -> Response {
-    operations::serve(&leader, "/healthz").map(Body::new)
+    operations::serve(leader, "/healthz", Watcher::Person).await.map(Body::new)
 }
 
-/// Whether the leader has a revision to serve.
+/// Whether the leader has a revision to serve, can keep another one, and is not going down.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
-    responses((status = 200, body = String, content_type = "text/plain")))]
+    responses((status = 200, body = String, content_type = "text/plain"),
+    (status = 503, description = "It is not: the body says why")))]
 pub(super) async fn readyz(State(leader): State<Arc<Leader>>) -> Response {
-    operations::serve(&leader, "/readyz").map(Body::new)
+    operations::serve(leader, "/readyz", Watcher::Person).await.map(Body::new)
 }
 
 /// Counts, in Prometheus' text format 0.0.4.
 #[utoipa::path(get, path = "/metrics", tag = "operations", security(()),
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(leader): State<Arc<Leader>>) -> Response {
-    operations::serve(&leader, "/metrics").map(Body::new)
+    operations::serve(leader, "/metrics", Watcher::Person).await.map(Body::new)
 }
 
 /// This document (`OpenAPI` 3.1).
