@@ -17,6 +17,7 @@ mod faults;
 mod files;
 mod harness;
 mod independent;
+mod joining;
 mod migrations;
 mod mounts;
 mod package;

@@ -126,7 +126,6 @@ pub async fn run(
     );
     ready(config.tls, address);
 
-    let (stop, stopping) = watch::channel(false);
     let tls = trusted.own().map(Own::acceptor);
     let renewing = tokio::spawn(trusted.clone().renew(board.clone()));
     let serving = tokio::spawn(server::serve(listener, tls, limits, stopping.clone(), move |request, _| {
