@@ -17,8 +17,8 @@ use std::sync::Arc;
 /// A platform whose leader speaks TLS and lets machines join.
 fn platform(followers: &[(&str, &str)]) -> Platform {
     let platform = Platform::new(followers);
-    platform.template("core/own.conf", "I am {{machine.name}}\n");
-    platform.template("web/own.conf", "I am {{machine.name}} of the web\n");
+    platform.template("core/own.conf.hbs", "I am {{machine.name}}\n");
+    platform.template("web/own.conf.hbs", "I am {{machine.name}} of the web\n");
     configure(&platform, &json!({}));
     platform
 }
@@ -85,7 +85,12 @@ fn client(platform: &Platform, name: &str) -> Client {
     Client::trusting(&[platform.leader_url()], name, key_of(platform, name), 1 << 20, &trust).unwrap()
 }
 
+/// Starts a machine that has joined, wherever the leader is now.
 fn start(platform: &Platform, name: &str) -> Process {
+    let path = platform.follower_root(name).join("config-follower/conf/config-follower.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["leader"]["url"] = platform.leader_url().into();
+    fs::write(&path, config.to_string()).unwrap();
     platform.start_follower_with(name, &[("LOCKSTEP_HTTP__PORT", "0")])
 }
 
@@ -391,9 +396,9 @@ fn a_machine_joins_while_a_rollout_goes_on() {
     configure(&platform, &json!({"rollout": {"waves": [1, "100%"], "patienceSeconds": 600}}));
     platform.start_leader();
     // Nobody takes the first wave: the rollout stands.
-    platform.template("core/own.conf", "I am {{machine.name}}, later\n");
+    platform.template("core/own.conf.hbs", "I am {{machine.name}}, later\n");
     platform.good(&["publish", "--yes", "--detach"]);
-    platform.template("core/own.conf", "an edit that nobody published\n");
+    platform.template("core/own.conf.hbs", "an edit that nobody published\n");
     joined(&platform, "core-9");
     let running = start(&platform, "core-9");
     let own = platform.data("core-9").join("own.conf");

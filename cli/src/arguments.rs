@@ -95,6 +95,13 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a new platform: the leader's home, its keys and its first revision
+    InitPlatform {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::InitOptions,
+    },
     /// Validate, render and publish what is on disk, and notify the followers
     Publish {
         #[command(flatten)]

@@ -11,10 +11,8 @@ mod printable;
 mod progress;
 mod remote;
 mod service;
-#[allow(dead_code, reason = "init-platform is not there yet")]
 mod shipped;
 mod socket;
-#[allow(dead_code, reason = "init-platform is not there yet")]
 mod unit;
 
 use clap::Parser as _;

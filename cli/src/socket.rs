@@ -85,8 +85,18 @@ impl Socket {
         if let Some(running) = Self::find(&config)? {
             return Ok(running);
         }
-        let leader = Leader::offline(config, environment())?;
+        let files = Self::files(config)?;
         say("no leader is running: this works on its files");
+        Ok(files)
+    }
+
+    /// The same, where nobody wonders which of the two it is.
+    pub(crate) fn quietly(config: Config) -> Result<Self, Failed> {
+        Self::find(&config)?.map_or_else(|| Self::files(config), Ok)
+    }
+
+    fn files(config: Config) -> Result<Self, Failed> {
+        let leader = Leader::offline(config, environment())?;
         Ok(Self(Way::Files(offline(Arc::new(leader), offline_actor()))))
     }
 

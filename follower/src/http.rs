@@ -35,14 +35,14 @@ pub struct Desk {
     pub queue: Arc<Queue>,
     /// How the follower is.
     pub board: Arc<Board>,
-    /// Where the leader is, and what it is told of that.
-    pub trusted: Arc<Trusted>,
     /// The leader, for what goes back to one of its requests.
     pub leader: Arc<Leader>,
     /// What is counted here.
     pub meters: Meters,
     /// True once the follower is going down.
     pub stopping: watch::Receiver<bool>,
+    /// Where the leader is, and what it is told of that.
+    pub trusted: Arc<Trusted>,
 }
 
 /// Counts of the listener since the start.
@@ -99,7 +99,7 @@ impl Desk {
         answer
     }
 
-    async fn handle(&self, request: Request<Incoming>, id: &RequestId) -> Reply {
+    async fn handle(self: &Arc<Self>, request: Request<Incoming>, id: &RequestId) -> Reply {
         let (known, allowed) = match request.uri().path() {
             "/notify" => (true, Method::POST),
             "/healthz" | "/readyz" | "/status" | "/metrics" => (true, Method::GET),

@@ -114,10 +114,10 @@ pub async fn run(
         limits: limits.clone(),
         queue: queue.clone(),
         board: board.clone(),
-        trusted: trusted.clone(),
         leader: leader.clone(),
         meters: Meters::new(),
         stopping: stopping.clone(),
+        trusted: trusted.clone(),
     });
     tracing::info!(
         machine = %config.name, leader = config.leader_url, %address, data_folder = %config.data_folder.display(),

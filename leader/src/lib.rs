@@ -15,6 +15,7 @@ pub mod drift;
 pub mod fault;
 pub mod fleet;
 pub mod foresee;
+pub mod founding;
 pub mod history;
 pub mod http;
 pub mod leader;

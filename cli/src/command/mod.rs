@@ -16,6 +16,7 @@ mod followers;
 mod going;
 mod history;
 mod import;
+mod init;
 mod join;
 mod leader;
 mod live;
@@ -48,6 +49,7 @@ pub(crate) use followers::Followers;
 pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
+pub(crate) use init::Options as InitOptions;
 pub(crate) use join::Options as JoinOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
@@ -82,6 +84,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Man { .. }
         | Command::ImportPryv { .. }
         | Command::JoinPlatform { .. }
+        | Command::InitPlatform { .. }
         | Command::Completions { .. } => remote::refuse()?,
         _ => {}
     }
@@ -119,6 +122,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::JoinPlatform { root, options } => wait_for(join::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),
+        Command::InitPlatform { root, options } => init::run(&root.path(), &options),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());

@@ -55,10 +55,21 @@ pub struct Setting {
     pub optional: bool,
     /// May differ from machine to machine.
     pub overridable: bool,
+    /// What `init-platform` proposes where there is no default.
+    pub propose: Option<Proposal>,
     /// Set for secrets.
     pub secret: Option<Secret>,
     /// Where it stands in `settings.yml`.
     pub at: (usize, usize),
+}
+
+/// A value that is known on the machine where a platform is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proposal {
+    /// An address of that machine.
+    Address,
+    /// Whether a proxy with TLS stands before the leader, instead of TLS of its own.
+    BehindProxy,
 }
 
 /// How a secret comes to be.
@@ -155,7 +166,11 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
     if body.map().is_none() {
         return fault(body.at, format!("{} has to be a mapping with title, description, schema and so on", name.text));
     }
-    known_keys(body, &["title", "description", "schema", "default", "optional", "overridable", "secret"], faults);
+    known_keys(
+        body,
+        &["title", "description", "schema", "default", "optional", "overridable", "propose", "secret"],
+        faults,
+    );
     let schema_node = body.get("schema");
     let schema = schema_node.map_or(Value::Object(serde_json::Map::new()), Node::to_json);
     let validator = formats::validator(&schema).map_err(|error| {
@@ -169,6 +184,14 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
             .ok_or_else(|| Fault::new(FILE, format!("{key} of {} has to be true or false", name.text)).at(node.at)),
     };
     let secret = body.get("secret").map(|node| secret(&name.text, node, faults)).transpose()?;
+    let propose = match body.get("propose").map(|propose| (propose, propose.text())) {
+        None => None,
+        Some((_, Some("address"))) => Some(Proposal::Address),
+        Some((_, Some("behind-proxy"))) => Some(Proposal::BehindProxy),
+        Some((propose, _)) => {
+            return fault(propose.at, format!("propose of {} has to be address or behind-proxy", name.text));
+        }
+    };
     let default = body.get("default").cloned();
     if let (Some(_), Some(node)) = (&secret, &default) {
         return fault(
@@ -186,6 +209,7 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
         default,
         optional: flag("optional")?,
         overridable: flag("overridable")?,
+        propose,
         secret,
         at: name.at,
     })
