@@ -172,18 +172,14 @@ impl Leader {
         if !replaced && !self.keys.fall_back() {
             return Err(error);
         }
-        match self.client.send(method, target, headers, body, limit).await {
-            Ok(answer) => {
-                self.keys.answered(answer.key);
-                Ok(answer)
-            }
-            Err(_) => {
-                if !replaced {
-                    self.keys.go_on();
-                }
-                Err(error)
-            }
+        if let Ok(answer) = self.client.send(method, target, headers, body, limit).await {
+            self.keys.answered(answer.key);
+            return Ok(answer);
         }
+        if !replaced {
+            self.keys.go_on();
+        }
+        Err(error)
     }
 
     fn take(&self, (bundle, told): (Bundle, Told)) -> Result<Pulled, PullError> {

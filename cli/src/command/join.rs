@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Options {
-    /// The token, or - to read it from standard input [env: LOCKSTEP_JOIN_TOKEN]
+    /// The token.
+    #[arg(help = "The token, or - to read it from standard input [env: LOCKSTEP_JOIN_TOKEN]")]
     token: Option<String>,
     /// This machine's role
     #[arg(long)]

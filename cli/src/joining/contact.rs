@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// A leader renders a revision for the new machine before it answers.
-const ANSWER: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_mins(2);
 /// Clocks that differ by so many seconds are told of.
 const TOLD: i64 = 60;
 /// The most that is read of an answer, in bytes.
@@ -42,7 +42,8 @@ pub(super) async fn ask(token: &JoinToken, request: &JoinRequest) -> Result<(Joi
             tried.push(format!("{text:?} is no address"));
             continue;
         };
-        if !at.https && !(token.pin == Pin::Proxy && is_near(&at)) {
+        let private = at.https || (token.pin == Pin::Proxy && is_near(&at));
+        if !private {
             tried.push(format!("{text} has no TLS: the token's secret is not sent there"));
             continue;
         }
