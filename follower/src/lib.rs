@@ -119,7 +119,6 @@ pub async fn run(
     );
     ready(false, address);
 
-    let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(server::serve(listener, None, limits, stopping.clone(), move |request, _| {
         desk.clone().answer(request)
     }));
