@@ -248,6 +248,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         root: Root,
     },
+    /// Show and replace the platform's own authority, which TLS goes by
+    Ca {
+        #[command(subcommand)]
+        ca: crate::command::Ca,
+        #[command(flatten)]
+        root: Root,
+    },
     /// Show who did what, or whether the record of it is whole
     Audit {
         #[command(flatten)]

@@ -94,9 +94,9 @@ pub(super) async fn run(root: &Path, followers: Followers) -> Result<Done, Faile
         Followers::Show { name, json } => {
             let one: FollowerView = socket.get(&at(&name, "")).await?;
             if json {
-                print_json(&one)?
+                print_json(&one)?;
             } else {
-                print(&shown(&one))?
+                print(&shown(&one))?;
             }
             Ok(Done::Good)
         }

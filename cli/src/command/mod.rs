@@ -5,6 +5,7 @@ mod ask;
 mod audit;
 mod backup;
 mod blame;
+mod ca;
 mod diff;
 mod disk;
 mod drift;
@@ -40,6 +41,7 @@ pub(crate) use access::Access;
 pub(crate) use audit::Options as AuditOptions;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
+pub(crate) use ca::Ca;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use follow::Following;
 pub(crate) use followers::Followers;
@@ -112,6 +114,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
         Command::Tokens { root, tokens } => wait_for(tokens::run(&root.path(), tokens)),
         Command::Followers { root, followers } => wait_for(followers::run(&root.path(), followers)),
+        Command::Ca { root, ca } => wait_for(ca::run(&root.path(), ca)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),

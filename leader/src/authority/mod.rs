@@ -75,8 +75,7 @@ struct Inside {
 
 struct Own {
     issuer: lockstep_shared::Sha256,
-    issued: i64,
-    ends: i64,
+    certificate: Certificate,
 }
 
 impl Authority {
@@ -165,5 +164,6 @@ pub fn trust(pins: Option<&Arc<Pins>>, follower: &Name) -> Trust {
 fn own(ca: &Ca, hosts: &[String], now: i64, seconds: i64) -> Result<(Identity, Own), AuthorityError> {
     let issued = ca.for_leader(hosts, now, seconds)?;
     let identity = Identity::from_pem(&issued.chain, &issued.key)?;
-    Ok((identity, Own { issuer: ca.read()?.fingerprint, issued: now, ends: issued.ends }))
+    let certificate = identity.certificate.clone();
+    Ok((identity, Own { issuer: ca.read()?.fingerprint, certificate }))
 }

@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod audited;
+mod authority;
 mod conf;
 mod door;
 mod extract;
@@ -126,6 +127,9 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(followers::rotate))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(authority::show))
+        .routes(routes!(authority::rotate))
+        .routes(routes!(authority::finish))
         .routes(routes!(audit::audit))
         .routes(routes!(audit::verdict))
         .routes(routes!(secrets::secrets))
