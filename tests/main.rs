@@ -18,6 +18,7 @@ mod files;
 mod founding;
 mod harness;
 mod independent;
+mod joining;
 mod machines;
 mod migrations;
 mod mounts;

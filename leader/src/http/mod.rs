@@ -77,6 +77,8 @@ fn pattern(uri: &http::Uri) -> &'static str {
         },
         "/status" => "/status",
         "/lease" => "/lease",
+        "/certificate" => "/certificate",
+        "/join" => "/join",
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
         "/metrics" => "/metrics",
