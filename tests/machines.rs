@@ -27,9 +27,10 @@ struct Fleet {
 
 /// What init-platform printed to be typed on the next machine of a role, for a machine without an engine.
 fn line_for(said: &str, role: &str) -> String {
-    let line = said.lines().map(str::trim).find(|line| {
-        line.starts_with("lockstep join-platform ") && line.ends_with(&format!(" --role {role}"))
-    });
+    let line = said
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("lockstep join-platform ") && line.ends_with(&format!(" --role {role}")));
     line.unwrap_or_else(|| panic!("no line for {role}: {said}")).to_owned()
 }
 
@@ -37,9 +38,8 @@ impl Fleet {
     /// As the README says.
     fn new() -> Self {
         let network = Network::new();
-        let first = network.machine("first", 1);
+        let (first, said) = begun(&network);
         let others = vec![network.machine("core-1", 2), network.machine("static-1", 3)];
-        let said = first.good(&readme("first machine").join("\n"));
         let leader = first.start("leader");
         let mut followers = Vec::new();
         for (machine, shown) in others.iter().zip(readme("next machines")) {
@@ -123,7 +123,7 @@ fn whoever_has_the_leader_s_address_but_not_its_key_learns_nothing() {
     assert!(refused.contains("fingerprint"), "{refused}");
     assert!(!victim.root.join("config-follower").exists(), "nothing is left of it");
     let asked = impostor.good("lockstep audit");
-    assert!(!asked.contains("join"), "not a word was said to it: {asked}");
+    assert!(!asked.contains("core-2"), "not a word was said to it: {asked}");
     drop(listening);
 
     // The token is as good as before, for the right one.
@@ -140,17 +140,18 @@ fn whoever_has_the_leader_s_address_but_not_its_key_learns_nothing() {
     assert!(all.clone().all(|machine| has(machine, "nginx/conf/site-80.conf", "after.example.org")), "{}", fleet.log());
 }
 
-#[test]
-fn clocks_twenty_minutes_apart_and_certificates_that_end() {
-    let network = Network::new();
+/// A first machine, and the lines for the next ones.
+fn begun(network: &Network) -> (Machine, String) {
     let first = network.machine("first", 1);
     let said = first.good(&readme("first machine").join("\n"));
-    let config = first.root.join("config-leader/conf/config-leader.json");
-    let mut value: serde_json::Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
-    // In seconds: 6.
-    value["authority"] = serde_json::json!({"days": 6.0 / 86_400.0});
-    write(&config, value.to_string());
-    let leader = first.start("leader");
+    (first, said)
+}
+
+#[test]
+fn clocks_twenty_minutes_apart() {
+    let network = Network::new();
+    let (first, said) = begun(&network);
+    let _leader = first.start("leader");
     let (late, early) = (network.machine("core-1", 2), network.machine("static-1", 3));
     late.ahead.set(-20 * 60);
     early.ahead.set(20 * 60);
@@ -160,16 +161,62 @@ fn clocks_twenty_minutes_apart_and_certificates_that_end() {
         followers.push(machine.start("follower"));
     }
     first.good("lockstep publish --yes --wait --timeout 60");
-    let log = || format!("{}\n{}\n{}", leader.log(), followers[0].log(), followers[1].log());
-    // Long after the first certificates have ended, everybody has new ones, and nothing was restarted.
-    let shown = |machine: &Machine| fs::read(machine.root.join("state/tls.pem")).unwrap_or_default();
+    assert!([&late, &early].iter().all(|machine| has(machine, "nginx/conf/site-80.conf", "example.com")));
+    // They say so, and go on with the leader's time.
+    assert!(followers.iter().all(|follower| follower.log().contains("clock")));
+}
+
+#[test]
+fn certificates_that_end_are_renewed_and_nobody_is_interrupted() {
+    let network = Network::new();
+    let (first, said) = begun(&network);
+    let config = first.root.join("config-leader/conf/config-leader.json");
+    let mut value: serde_json::Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    let seconds = 6.0;
+    value["authority"] = serde_json::json!({"days": seconds / 86_400.0});
+    write(&config, value.to_string());
+    let leader = first.start("leader");
+    let machine = network.machine("core-1", 2);
+    machine.good(&format!("{} --no-docker", line_for(&said, "core")));
+    let follower = machine.start("follower");
+    first.good("lockstep publish --yes --wait --timeout 60");
+    let log = || format!("{}\n{}", leader.log(), follower.log());
+    // Two certificates later the first one has ended, and nothing was restarted.
+    let shown = || fs::read(machine.root.join("state/tls.pem")).unwrap();
     for round in 0..2 {
-        let before = [shown(&late), shown(&early)];
-        until("both have new certificates", || shown(&late) != before[0] && shown(&early) != before[1], log);
+        let before = shown();
+        until("there is a new certificate", || shown() != before, log);
         first.good(&format!("lockstep settings set DOMAIN round-{round}.example.org"));
         first.good("lockstep publish --yes --wait --timeout 60");
-        for machine in [&late, &early] {
-            assert!(has(machine, "nginx/conf/site-80.conf", &format!("round-{round}.example.org")), "{}", log());
-        }
+        assert!(has(&machine, "nginx/conf/site-80.conf", &format!("round-{round}.example.org")), "{}", log());
     }
+}
+
+#[test]
+fn a_single_machine_joins_itself() {
+    let network = Network::new();
+    let machine = network.machine("alone", 1);
+    let words = "lockstep init-platform --join-here static --no-docker --set DOMAIN=example.com --yes";
+    let said = machine.good(words);
+    assert!(said.contains("This machine has joined, as alone."), "{said}");
+    assert!(said.contains("lockstep follower --root"), "{said}");
+    let _leader = machine.start("leader");
+    let _follower = machine.start("follower");
+    machine.good("lockstep publish --yes --wait --timeout 60");
+    assert!(has(&machine, "nginx/conf/site-80.conf", "example.com"));
+    assert!(machine.good(words).contains("is a platform already; nothing was changed"));
+}
+
+#[test]
+fn every_command_of_the_tutorial_works() {
+    let text = fs::read_to_string(repository().join("docs/tutorial.md")).unwrap();
+    let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let script = blocks.collect::<Vec<_>>().join("\n");
+    let network = Network::new();
+    let machine = network.machine("laptop", 1);
+    let script = format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}");
+    let output = machine.command(&["bash", "-c", &script]).current_dir(network.folder()).output().unwrap();
+    let (said, log) = (crate::harness::text(&output.stdout), crate::harness::text(&output.stderr));
+    assert!(output.status.success(), "{said}\n{log}");
+    assert!(said.contains("refused, as it should be") && said.contains("drift: site/conf/site.conf"), "{said}\n{log}");
 }
