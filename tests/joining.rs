@@ -147,11 +147,11 @@ fn a_machine_joins_follows_and_sees_nothing_of_anothers() {
     });
 
     // Again on the same home: nothing changes, whatever became of the token.
-    let before = files;
+    let own = platform.follower_root("core-2").join("config-follower");
+    let before = tree(&own);
     let again = join(&platform, "core-2", &token, &["--role", "core", "--name", "core-2"]);
     assert!(again.status.success() && text(&again.stdout).contains("nothing was changed"), "{}", text(&again.stderr));
-    let now = tree(&platform.follower_root("core-2"));
-    assert!(before.iter().all(|(file, bytes)| now.get(file) == Some(bytes)));
+    assert!(tree(&own) == before);
     let other = refused(&join(&platform, "core-2", &token, &["--role", "core", "--name", "core-9"]));
     assert!(other.contains("not of core-9"), "{other}");
 

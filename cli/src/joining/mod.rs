@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 /// Where a follower listens, unless said otherwise.
 const PORT: u16 = 6000;
 
+/// Where Docker's engine listens.
+const ENGINE: &str = "/var/run/docker.sock";
+
 /// What is wanted of a join.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
@@ -174,6 +177,11 @@ impl Plan {
             Some(url) => format!("It is told of news at {url}: the leader has to get through to there"),
             None => "It only asks the leader for news, and is not told".to_owned(),
         });
+        if self.wish.docker && !Path::new(ENGINE).exists() {
+            lines.push(format!(
+                "Look at this: there is no {ENGINE}. Install Docker, or say --no-docker for a machine without containers"
+            ));
+        }
         lines.extend(
             home.files(self.wish.token.pin).map(|(path, mode)| format!("write {} (0{mode:o})", path.display())),
         );

@@ -7,7 +7,7 @@ use crate::leader::Leader;
 use crate::roster::joining::{Asked, check};
 use crate::who::{Actor, How, clean_name};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, json, reply};
 use lockstep_edge::server;
@@ -25,6 +25,7 @@ pub(super) async fn join(leader: Arc<Leader>, request: Request<Incoming>, peer: 
         let detail = format!("no machine can join: {problem}");
         return reply(&Problem::new(409, "join-closed", "This leader lets no machine join", detail));
     }
+    let from = forwarded(&leader, request.headers()).unwrap_or(peer);
     let body = match server::read_body(request.into_body(), &leader.config.limits).await {
         Ok(body) => body,
         Err(problem) => return reply(&problem),
@@ -42,7 +43,7 @@ pub(super) async fn join(leader: Arc<Leader>, request: Request<Incoming>, peer: 
         }
     };
     let acting = leader.clone();
-    let done = tokio::task::spawn_blocking(move || take(&acting, &request, peer)).await;
+    let done = tokio::task::spawn_blocking(move || take(&acting, &request, from)).await;
     match done {
         Ok(Ok((joined, revision))) => {
             if let Some(revision) = revision {
@@ -56,6 +57,12 @@ pub(super) async fn join(leader: Arc<Leader>, request: Request<Incoming>, peer: 
             reply(&Problem::new(500, "internal", "The leader could not do it", "see its log"))
         }
     }
+}
+
+/// Who asks, where a proxy passes it on.
+fn forwarded(leader: &Leader, headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back().filter(|_| leader.config.http.behind_proxy)?;
+    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// Judges, does, and writes down.
