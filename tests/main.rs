@@ -30,6 +30,7 @@ mod rollouts;
 mod scripts;
 mod settings;
 mod templates;
+mod tls;
 mod undo;
 mod verbs;
 mod watch;
