@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// The longest that a request is held, in seconds.
 const LONGEST_WAIT: u64 = 600;
+/// A follower takes a request that is answered sooner for one that was not held.
+const HELD: Duration = Duration::from_millis(1200);
 
 /// Who asks.
 pub(super) enum Asker<'a> {
@@ -70,6 +72,7 @@ async fn changed(leader: &Leader, served: Arc<Served>, wait: Duration, headers: 
     let machine = &served.bundle.machine;
     let _place = leader.waits.take(machine, leader.config.limits.waits_per_follower)?;
     let (mut published, mut stop) = (leader.published.subscribe(), leader.stop.clone());
+    let began = tokio::time::Instant::now();
     let settled = !leader.roster.is_rotating(machine.as_str());
     let news = async {
         loop {
@@ -80,6 +83,7 @@ async fn changed(leader: &Leader, served: Arc<Served>, wait: Duration, headers: 
             }
             // A held request that ends early makes a follower report, and so hear of its new key.
             if settled && leader.roster.is_rotating(machine.as_str()) {
+                Box::pin(tokio::time::sleep_until(began + HELD)).await;
                 return Ok(None);
             }
             let now = find(&seen, machine.as_str())?;
