@@ -4,6 +4,7 @@ use super::problem;
 use crate::audit::{Event, Outcome};
 use crate::authority;
 use crate::leader::Leader;
+use crate::roster::Followed;
 use crate::roster::joining::{Asked, check};
 use crate::who::{Actor, How, clean_name};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -118,17 +119,20 @@ fn done(
 ) -> Result<(Joined, Option<u64>), Problem> {
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "a machine could not join");
-        Problem::new(500, "internal", "The leader could not do it", error.to_string())
+        Problem::new(500, "internal", "The leader could not do it", "see the leader's log, then type the same again")
     };
+    // Nobody without a token makes the leader wait for a publication.
+    leader.roster.knows(asked).map_err(|error| failed(&error))??;
     let roles = leader.with_press(crate::press::Press::roles).map_err(|error| failed(&error))?;
     let noted = || {
         *begun = Some(leader.audit.append(&Event { outcome: Outcome::Asked, detail: event.detail, ..*event })?);
         Ok(())
     };
-    let (follower, new) = leader.roster.join(asked, &roles, noted).map_err(|error| failed(&error))??;
+    let follower = leader.roster.join(asked, &roles, noted).map_err(|error| failed(&error))??;
     let joined = leader.papers(&follower, &asked.request.csr).map_err(|error| failed(&error))?;
-    let revision = match new.then(|| leader.joined(&follower.name)) {
-        Some(crate::roster::Followed::Published(revision)) => Some(revision),
+    // Also for one that asks again: the leader may have been killed in between.
+    let revision = match leader.joined(&follower.name) {
+        Followed::Published(revision) => Some(revision),
         _ => None,
     };
     Ok((joined, revision))
