@@ -24,7 +24,7 @@ pub(super) async fn join(leader: Arc<Leader>, request: Request<Incoming>, peer: 
     // Before a byte of the body is read: what would come in the clear is not to be used.
     if let Err(problem) = leader.way_in() {
         let detail = format!("no machine can join: {problem}");
-        return reply(&Problem::new(409, "join-closed", "This leader lets no machine join", detail));
+        return reply(&Problem::new(403, "join-closed", "This leader lets no machine join", detail));
     }
     let from = forwarded(&leader, request.headers()).unwrap_or(peer);
     let body = match server::read_body(request.into_body(), &leader.config.limits).await {
