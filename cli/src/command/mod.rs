@@ -5,6 +5,7 @@ mod ask;
 mod audit;
 mod backup;
 mod blame;
+mod certificates;
 mod diff;
 mod disk;
 mod drift;
@@ -34,6 +35,7 @@ pub(crate) use access::Access;
 pub(crate) use audit::Options as AuditOptions;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
+pub(crate) use certificates::Certificates;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
@@ -97,6 +99,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Backup { root, options } => backup::save(&root.path(), &options),
         Command::Restore { root, options } => backup::restore(&root.path(), options),
         Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
+        Command::Certificates { root, certificates } => wait_for(certificates::run(&root.path(), certificates)),
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),

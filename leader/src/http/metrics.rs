@@ -56,6 +56,7 @@ pub(super) fn page(leader: &Leader, watcher: Watcher) -> String {
     }
     rollout(&mut page, leader);
     followers_requests(&mut page, leader);
+    certificates(&mut page, leader, watcher);
     page.requests(&leader.meters.requests);
     let state = &leader.config.state;
     page.gauge("lockstep_store_size_bytes", "Size of the store, with its write-ahead log.").value(store(state));
@@ -172,6 +173,19 @@ fn followers_requests(page: &mut Page, leader: &Leader) {
     let mut family = page.counter("lockstep_pushes_total", "Notifications to followers, by how they went.");
     for (result, count) in leader.pushes.results() {
         family.sample(&[("result", &result)], count);
+    }
+}
+
+fn certificates(page: &mut Page, leader: &Leader, watcher: Watcher) {
+    let ends = leader.ends();
+    let mut family = page.gauge(
+        "lockstep_certificate_not_after_timestamp_seconds",
+        "When a certificate ends, Unix seconds: the published ones of the platform, and the authorities of TLS.",
+    );
+    for ending in ends.iter().filter(|ending| ending.machine.is_none() || watcher == Watcher::Person) {
+        let kind = if ending.public { "public" } else { "internal" };
+        let machine = ending.machine.as_deref().unwrap_or_default();
+        family.sample(&[("kind", kind), ("name", &ending.name), ("machine", machine)], ending.ends);
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the followers run.
 
-use super::allow;
 use super::extract::{Json, Query};
 use super::refusal::Refusal;
-use crate::leader::Leader;
+use super::{allow, blocking};
+use crate::certificates::check::SOON;
+use crate::leader::{Leader, LeaderError};
 use crate::who::{Actor, Right};
 use axum::Extension;
 use axum::extract::State;
@@ -52,5 +53,7 @@ pub(super) async fn fleet(
         let _ = tokio::time::timeout(time, news).await;
     }
     let fleet = leader.reports.fleet(&leader.published(), &leader.config.followers);
-    Ok(Json(Fleet { rollout: leader.rollout.view(), ..fleet }))
+    let rollout = leader.rollout.view();
+    let ending = blocking(move || Ok::<_, LeaderError>(leader.ending(SOON))).await?;
+    Ok(Json(Fleet { rollout, ending, ..fleet }))
 }

@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod audited;
+mod certificates;
 mod conf;
 mod door;
 mod extract;
@@ -119,6 +120,8 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(secrets::secret, secrets::set))
         .routes(routes!(secrets::rotate))
         .routes(routes!(secrets::discard))
+        .routes(routes!(certificates::list, certificates::set))
+        .routes(routes!(certificates::ends))
         .routes(routes!(conf::whole))
         .routes(routes!(conf::role))
         .routes(routes!(conf::file))
