@@ -183,3 +183,47 @@ fn an_empty_history_says_how_to_begin() {
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), String::new()));
     assert!(text(&output.stderr).contains("nothing is published yet: lockstep publish"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn waiting_ends_when_the_machines_have_it_or_will_not() {
+    let mut platform = platform();
+    let late = platform.run(&["wait", "--ready", "--timeout", "0"]);
+    assert_eq!(late.status.code(), Some(3), "no leader runs: {}", text(&late.stderr));
+    platform.start_leader();
+    assert!(platform.good(&["wait", "--ready"]).contains("ready"));
+    let _core = platform.follower("core-1");
+    platform.good(&["wait", "--ready", "--role", "core"]);
+    assert_eq!(
+        platform.good(&["wait", "--applied", "latest", "--machine", "core-1"]),
+        "1 of 1 machine run revision 1\n"
+    );
+    let late = platform.run(&["wait", "--applied", "1", "--timeout", "0", "--json"]);
+    let said: Value = serde_json::from_slice(&late.stdout).unwrap();
+    assert_eq!((late.status.code(), &said["applied"]), (Some(3), &Value::Bool(false)), "web-1 is not there: {said}");
+    let said = platform.refused(&["wait", "--applied", "1", "--machine", "nope"]);
+    assert!(said.contains("there are core-1, web-1"), "{said}");
+    let said = platform.refused(&["wait", "--applied", "1", "--role", "nope"]);
+    assert!(said.contains("the roles are core, web"), "{said}");
+    // One that begins before the revision is there ends when it has come.
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| platform.good(&["wait", "--applied", "2", "--role", "core", "--timeout", "60"]));
+        platform.platform_yml("settings: {DOMAIN: example.org}\n");
+        platform.good(&["publish", "--yes"]);
+        waiting.join().unwrap()
+    });
+    assert!(waiting.contains("run revision 2"), "{waiting}");
+    let said = platform.good(&["rollback", "1", "--yes", "--detach"]);
+    assert!(said.contains("published revision 3"), "{said}");
+    assert_eq!(platform.run(&["rollback", "2", "--yes", "--wait", "--timeout", "0"]).status.code(), Some(3));
+}
+
+#[test]
+fn a_backup_is_in_the_audit() {
+    let mut platform = platform();
+    platform.start_leader();
+    let file = platform.home.path().join("saved");
+    platform.good(&["backup", file.to_str().unwrap()]);
+    let audit = platform.good(&["audit"]);
+    assert!(audit.contains("backup") && audit.contains("up to revision 1, with all keys, to"), "{audit}");
+    platform.good(&["audit", "--verify"]);
+}

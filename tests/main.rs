@@ -16,6 +16,7 @@ mod crashes;
 mod drift;
 mod faults;
 mod files;
+mod founding;
 mod harness;
 mod independent;
 mod migrations;

@@ -107,7 +107,19 @@ fn cluster() {
             .filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok())
             .collect();
         assert!(nginx.contains("ssl_certificate"), "{role}");
+        assert_eq!(nginx.contains("server_name lead.example.com"), role == "reg-master", "{role}");
+        assert!(nginx.contains("location = /notify"), "{role}");
     }
+    // With TLS of their own, leader and followers reach each other directly.
+    platform.platform_yml(&format!(
+        "{}  LEADER_BEHIND_NGINX: false\n",
+        fs::read_to_string(platform.leader_root().join("platform.yml")).unwrap()
+    ));
+    fs::remove_dir_all(platform.home.path().join("out")).unwrap();
+    let tree = rendered(&platform, "reg-master");
+    read_by_their_programs(&tree);
+    let site = fs::read_to_string(tree.join("nginx/conf/site-443.conf")).unwrap();
+    assert!(!site.contains("lead.example.com") && !site.contains("/notify"));
 }
 
 #[test]

@@ -95,6 +95,13 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a new platform: the leader's home, its keys and its first revision
+    InitPlatform {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::InitOptions,
+    },
     /// Validate, render and publish what is on disk, and notify the followers
     Publish {
         #[command(flatten)]
@@ -110,15 +117,8 @@ pub(crate) enum Command {
         plan: Option<String>,
         #[command(flatten)]
         going: crate::command::Going,
-        /// Leave a rollout in waves alone once it has begun
-        #[arg(long, conflicts_with = "wait")]
-        detach: bool,
-        /// Wait until every follower has proven it or failed; exit 3 if any failed
-        #[arg(long)]
-        wait: bool,
-        /// How long to wait for the followers, in seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait")]
-        timeout: u64,
+        #[command(flatten)]
+        following: crate::command::Following,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -163,6 +163,13 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Wait until machines run a revision, or the leader is ready; exit 3 if that doesn't come
+    Wait {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::WaitOptions,
     },
     /// Show what was published: when, by whom, why, and what it changed
     History {
@@ -231,6 +238,27 @@ pub(crate) enum Command {
     Access {
         #[command(subcommand)]
         access: crate::command::Access,
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Make, show and revoke tokens that machines join with
+    Tokens {
+        #[command(subcommand)]
+        tokens: crate::command::Tokens,
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Show followers; disable and remove them, give them new keys
+    Followers {
+        #[command(subcommand)]
+        followers: crate::command::Followers,
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Show and replace the platform's own authority, which TLS goes by
+    Ca {
+        #[command(subcommand)]
+        ca: crate::command::Ca,
         #[command(flatten)]
         root: Root,
     },

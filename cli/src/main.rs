@@ -7,12 +7,11 @@ mod exit;
 mod hidden;
 mod moment;
 mod printable;
+mod progress;
 mod remote;
 mod service;
-#[allow(dead_code, reason = "init-platform is not there yet")]
 mod shipped;
 mod socket;
-#[allow(dead_code, reason = "init-platform is not there yet")]
 mod unit;
 
 use clap::Parser as _;

@@ -85,8 +85,18 @@ impl Socket {
         if let Some(running) = Self::find(&config)? {
             return Ok(running);
         }
-        let leader = Leader::offline(config, environment())?;
+        let files = Self::files(config)?;
         say("no leader is running: this works on its files");
+        Ok(files)
+    }
+
+    /// The same, where nobody wonders which of the two it is.
+    pub(crate) fn quietly(config: Config) -> Result<Self, Failed> {
+        Self::find(&config)?.map_or_else(|| Self::files(config), Ok)
+    }
+
+    fn files(config: Config) -> Result<Self, Failed> {
+        let leader = Leader::offline(config, environment())?;
         Ok(Self(Way::Files(offline(Arc::new(leader), offline_actor()))))
     }
 
@@ -117,6 +127,13 @@ impl Socket {
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failed> {
         self.send(Method::DELETE, target, None).await
+    }
+
+    /// Whether the leader answers, and says that it serves.
+    pub(crate) async fn serves(&self) -> bool {
+        let Way::Wire { http, base } = &self.0 else { return false };
+        let answer = http.get(format!("{base}/readyz")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Server-sent events, from the one after `last` on.

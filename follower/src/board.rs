@@ -71,9 +71,10 @@ impl Board {
         self.status.borrow().clone()
     }
 
-    /// What the leader is told: beside what is shown here, what was found in the place of drifted files.
+    /// What the leader is told: beside what is shown here, what was found in
+    /// the place of drifted files, and this machine's time.
     pub fn report(&self) -> Status {
-        let mut status = self.status();
+        let mut status = Status { clock: Some(lockstep_edge::clock::now()), ..self.status() };
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         for drift in &mut status.drift {
             drift.found = found.get(&drift.path).cloned();

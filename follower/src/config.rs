@@ -3,6 +3,7 @@
 
 use lockstep_edge::key::{self, KeyError};
 use lockstep_edge::settings::ConfigError;
+use lockstep_edge::tls::{self, Certificate};
 use lockstep_edge::{Limits, settings};
 use lockstep_shared::{Key, Name, OnDrift};
 use serde::Deserialize;
@@ -21,8 +22,16 @@ pub struct Config {
     pub root: PathBuf,
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Whether TLS is spoken there.
+    pub tls: bool,
     /// The leader's address.
     pub leader_url: String,
+    /// Its further addresses, tried when the first doesn't answer.
+    pub others: Vec<String>,
+    /// The file with the authorities that are pinned.
+    pub ca: Option<PathBuf>,
+    /// What stands in it; `None` where nothing is pinned.
+    pub authorities: Option<Vec<Certificate>>,
     /// This follower's name, which is its key's name as well.
     pub name: Name,
     /// The key it shares with the leader.
@@ -104,6 +113,7 @@ struct Loose {
 struct LooseHttp {
     ip: IpAddr,
     port: u16,
+    tls: bool,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +123,9 @@ struct LooseLeader {
     name: Name,
     key: Option<String>,
     key_file: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    #[serde(default)]
+    others: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -133,7 +146,7 @@ struct LooseDocker {
 
 impl Default for LooseHttp {
     fn default() -> Self {
-        Self { ip: Ipv4Addr::LOCALHOST.into(), port: 6000 }
+        Self { ip: Ipv4Addr::LOCALHOST.into(), port: 6000, tls: false }
     }
 }
 
@@ -176,13 +189,35 @@ pub fn load(root: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
     if data_folder.starts_with(&state_folder) || state_folder.starts_with(&data_folder) {
         return wrong("paths", "dataFolder and state must lie beside each other, not one within the other".to_owned());
     }
+    let ca = leader.ca.map(|file| root.join(file));
+    let authorities = match ca.as_deref().map(pinned).transpose() {
+        Ok(authorities) => authorities,
+        Err(why) => return wrong("leader.ca", why),
+    };
+    let addresses =
+        std::iter::once(("leader.url", &leader.url)).chain(leader.others.iter().map(|url| ("leader.others", url)));
+    let with_tls = authorities.is_some() || leader.url.starts_with("https://");
+    for (setting, url) in addresses {
+        match lockstep_edge::client::address(url) {
+            Some(address) if address.https || !with_tls => {}
+            Some(_) if authorities.is_some() => {
+                return wrong(setting, format!("{url} has no TLS, and leader.ca pins an authority: write https://"));
+            }
+            Some(_) => return wrong(setting, format!("{url} has no TLS, and leader.url has: write https://")),
+            None => return wrong(setting, format!("{url:?} is not an http:// or https:// address")),
+        }
+    }
     let docker = match loose.docker.map(|docker| checked(docker, &data_folder)).transpose() {
         Ok(docker) => docker,
         Err((setting, why)) => return wrong(setting, why),
     };
     Ok(Config {
         listen: SocketAddr::new(loose.http.ip, loose.http.port),
+        tls: loose.http.tls,
         leader_url: leader.url,
+        others: leader.others,
+        ca,
+        authorities,
         name: leader.name,
         key,
         data_folder,
@@ -192,6 +227,14 @@ pub fn load(root: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
         limits: loose.limits,
         root,
     })
+}
+
+/// The authorities in a file.
+fn pinned(path: &Path) -> Result<Vec<Certificate>, String> {
+    let again = "take it from the leader (lockstep ca show --pem), or join again (lockstep join-platform)";
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{} can't be read: {error}; {again}", path.display()))?;
+    tls::authorities(&text).map_err(|error| format!("{} can't be used: {error}; {again}", path.display()))
 }
 
 fn checked(docker: LooseDocker, data_folder: &Path) -> Result<Docker, (&'static str, String)> {
@@ -238,6 +281,8 @@ mod tests {
     const LEADER: &str =
         r#""leader": {"url": "http://x", "name": "core-1", "key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
 
+    const LEADER_WITH: &str = r#"{"leader": {"url": "https://x", "name": "core-1", "key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", MORE}}"#;
+
     #[test]
     fn has_the_documented_defaults() {
         let config = read(&format!("{{{LEADER}}}"), 0o600).unwrap();
@@ -260,6 +305,14 @@ mod tests {
             (format!("{{{LEADER}, \"docker\": {{\"host\": \"ssh://x\"}}}}"), 0o600, "docker.host"),
             (format!("{{{LEADER}, \"docker\": {{\"settleSeconds\": -1}}}}"), 0o600, "docker.settleSeconds"),
             (r#"{"leader": {"url": "http://x", "name": "core-1"}}"#.to_owned(), 0o600, "exactly one of"),
+            (LEADER_WITH.replace("MORE", r#""ca": "none.pem""#), 0o600, "lockstep ca show --pem"),
+            (
+                LEADER_WITH.replace("MORE", r#""ca": "config-follower/conf/config-follower.json""#),
+                0o600,
+                "BEGIN CERTIFICATE",
+            ),
+            (LEADER_WITH.replace("MORE", r#""others": ["http://y"]"#), 0o600, "write https://"),
+            (LEADER_WITH.replace("MORE", r#""others": ["y"]"#), 0o600, "leader.others"),
         ];
         for (json, mode, wanted) in cases {
             let error = read(&json, mode).expect_err(&json);

@@ -18,6 +18,9 @@ pub enum FollowerError {
     /// The leader's address.
     #[error("leader.url in config-follower.json can't be used: {0}")]
     Leader(#[from] CallError),
+    /// Its own side of TLS.
+    #[error("TLS could not be set up: {0}")]
+    Tls(String),
     /// The address it listens on.
     #[error("{}", listening(.address, .source))]
     Listen {

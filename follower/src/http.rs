@@ -6,6 +6,7 @@ use crate::metrics;
 use crate::plan::Wanted;
 use crate::pull::Leader;
 use crate::queue::Queue;
+use crate::trust::Trusted;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -15,7 +16,7 @@ use lockstep_edge::metrics::{CONTENT_TYPE, Requests, Tally};
 use lockstep_edge::trace::RequestId;
 use lockstep_edge::{Gate, Limits, clock};
 use lockstep_shared::Problem;
-use lockstep_shared::api::{Notify, NotifyAccepted, Undo};
+use lockstep_shared::api::{Notify, NotifyAccepted, Status, Told, Undo};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -40,6 +41,8 @@ pub struct Desk {
     pub meters: Meters,
     /// True once the follower is going down.
     pub stopping: watch::Receiver<bool>,
+    /// Where the leader is, and what it is told of that.
+    pub trusted: Arc<Trusted>,
 }
 
 /// Counts of the listener since the start.
@@ -96,7 +99,7 @@ impl Desk {
         answer
     }
 
-    async fn handle(&self, request: Request<Incoming>, id: &RequestId) -> Reply {
+    async fn handle(self: &Arc<Self>, request: Request<Incoming>, id: &RequestId) -> Reply {
         let (known, allowed) = match request.uri().path() {
             "/notify" => (true, Method::POST),
             "/healthz" | "/readyz" | "/status" | "/metrics" => (true, Method::GET),
@@ -125,7 +128,7 @@ impl Desk {
                 }
                 Err(answer) => answer,
             },
-            "/status" => json(StatusCode::OK, &self.board.local()),
+            "/status" => json(StatusCode::OK, &Status { trust: Some(self.trusted.words()), ..self.board.local() }),
             "/metrics" => text(CONTENT_TYPE, metrics::page(&self.board, &self.meters)),
             "/readyz" => match self.ready() {
                 Ok(told) => text("text/plain; charset=utf-8", told),
@@ -135,7 +138,7 @@ impl Desk {
         }
     }
 
-    fn notify(&self, admitted: &Admitted, id: &RequestId) -> Reply {
+    fn notify(self: &Arc<Self>, admitted: &Admitted, id: &RequestId) -> Reply {
         let notify: Notify = match serde_json::from_slice(&admitted.body) {
             Ok(notify) => notify,
             Err(error) => {
@@ -143,6 +146,16 @@ impl Desk {
                 return reply(&Problem::new(400, "bad-request", "The body is not a notification", detail));
             }
         };
+        if notify.leader.is_some() {
+            let told = Told { addresses: notify.leader, ..Told::default() };
+            let desk = self.clone();
+            // A disk that is slow doesn't hold up the answer.
+            tokio::task::spawn_blocking(move || {
+                if desk.trusted.take(told) {
+                    desk.board.tell_again();
+                }
+            });
+        }
         let wanted = notify.services.map_or_else(Wanted::all, Wanted::services);
         let apply = self.queue.ask(wanted, notify.revision);
         self.leader.cause.notified(id.clone(), &apply, notify.revision);

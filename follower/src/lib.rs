@@ -32,6 +32,7 @@ pub mod stamps;
 pub mod state;
 pub mod step;
 pub mod store;
+pub mod trust;
 mod undo;
 pub mod view;
 pub mod volumes;
@@ -50,7 +51,8 @@ use crate::http::{Desk, Meters};
 use crate::pull::Leader;
 use crate::queue::Queue;
 use crate::store::Store;
-use lockstep_edge::{Client, Gate, server};
+use crate::trust::{Own, Trusted};
+use lockstep_edge::{Gate, server};
 use lockstep_plan::applied::Applied;
 use lockstep_plan::{self as plan, action, applied, container, snapshot, steps};
 use std::future::Future;
@@ -72,7 +74,7 @@ pub async fn run(
         std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
     let config = config::load(&root, environment)?;
     let (store, applied) = Store::open(&config.state_folder, &config.data_folder)?;
-    let client = Client::new(&config.leader_url, config.name.as_str(), config.key.clone(), pull::LARGEST)?;
+    let trusted = Arc::new(Trusted::open(&config)?);
     let listening = |source| FollowerError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
     let address = listener.local_addr().map_err(listening)?;
@@ -83,7 +85,7 @@ pub async fn run(
     let data_folder = config.data_folder.canonicalize().unwrap_or_else(|_| config.data_folder.clone());
     let board = Arc::new(Board::new(running, owes, failed, config.docker.is_some(), &data_folder));
     let leases = applied.as_ref().is_some_and(|applied| applied.leased);
-    let leader = Arc::new(Leader::new(client, config.name.clone(), leases));
+    let leader = Arc::new(Leader::new(trusted.client.clone(), config.name.clone(), leases));
     let queue = Arc::new(Queue::default());
     let limits = Arc::new(config.limits.clone());
     let docker = config.docker.as_ref().map(|docker| Docker {
@@ -111,18 +113,21 @@ pub async fn run(
         leader: leader.clone(),
         meters: Meters::new(),
         stopping: stopping.clone(),
+        trusted: trusted.clone(),
     });
     tracing::info!(
         machine = %config.name, leader = config.leader_url, %address, data_folder = %config.data_folder.display(),
         revision = applied.as_ref().map_or(0, |applied| applied.revision),
         "the follower runs"
     );
-    ready(false, address);
+    ready(config.tls, address);
 
-    let serving = tokio::spawn(server::serve(listener, None, limits, stopping.clone(), move |request, _| {
+    let tls = trusted.own().map(Own::acceptor);
+    let renewing = tokio::spawn(trusted.clone().renew(board.clone()));
+    let serving = tokio::spawn(server::serve(listener, tls, limits, stopping.clone(), move |request, _| {
         desk.clone().answer(request)
     }));
-    let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), engine));
+    let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), trusted, engine));
     let applying =
         Applier::new(leader.clone(), docker, store, board.clone(), config.state_folder.join("staging"), applied);
     let mut following = tokio::spawn(Follow::new(applying, leader, queue, board, config.on_drift).run(stopping));
@@ -133,6 +138,7 @@ pub async fn run(
     }
     tracing::info!(machine = %config.name, "the follower stops");
     reporting.abort();
+    renewing.abort();
     let _ = stop.send(true);
     if !following.is_finished() {
         let _ = following.await;

@@ -8,7 +8,7 @@ use http::{HeaderName, Method, StatusCode};
 use lockstep_edge::Client;
 use lockstep_edge::client::{Answer, CallError};
 use lockstep_edge::trace::{CAUSE, REQUEST_ID, RequestId};
-use lockstep_shared::api::{Lease, LeaseRequest, Status};
+use lockstep_shared::api::{self, Lease, LeaseRequest, Status, StatusAnswer};
 use lockstep_shared::bundle::{BadBundle, DELTA, Told};
 use lockstep_shared::{Bundle, Name, Sha256};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ const MOST_KEPT: usize = 4 * 1024 * 1024;
 
 /// The leader, as this follower sees it.
 pub struct Leader {
-    client: Client,
+    client: Arc<Client>,
     name: Name,
     /// What came last: what the next delta may be from.
     last: Mutex<Option<Arc<Bundle>>>,
@@ -80,14 +80,8 @@ impl PullError {
     /// Whether the leader is simply not there, which must not stop anything.
     pub fn is_absence(&self) -> bool {
         match self {
-            Self::Call(CallError::Untrusted { status, .. }) => {
-                // Said by a proxy in front of it, which can't sign.
-                matches!(
-                    *status,
-                    StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-                )
-            }
-            Self::Call(CallError::Unreached { .. }) | Self::Busy(_) => true,
+            Self::Call(error) => no_contact(error),
+            Self::Busy(_) => true,
             _ => false,
         }
     }
@@ -103,7 +97,7 @@ impl PullError {
 
 impl Leader {
     /// The leader behind `client`, for the follower `name`; `leases` is what it last said of restarts.
-    pub fn new(client: Client, name: Name, leases: bool) -> Self {
+    pub fn new(client: Arc<Client>, name: Name, leases: bool) -> Self {
         Self { client, name, last: Mutex::default(), leases: AtomicBool::new(leases), cause: Cause::default() }
     }
 
@@ -181,15 +175,34 @@ impl Leader {
         })
     }
 
-    /// Tells the leader how this follower is.
-    pub async fn report(&self, status: &Status) -> Result<(), PullError> {
+    /// Tells the leader how this follower is, and hears what it lacks.
+    pub async fn report(&self, status: &Status) -> Result<Option<api::Told>, PullError> {
         let body = Bytes::from(serde_json::to_vec(status).unwrap_or_default());
         let answer = self.client.send(Method::POST, "/status", self.caused().as_slice(), Some(body), ANSWER).await?;
-        if !answer.status.is_success() {
-            return Err(refused(&answer));
+        match answer.status {
+            // What can't be read is of a later leader, and this follower does without.
+            StatusCode::OK => {
+                self.cause.told(status);
+                Ok(serde_json::from_slice::<StatusAnswer>(&answer.body).ok().map(|answer| answer.told))
+            }
+            code if code.is_success() => {
+                self.cause.told(status);
+                Ok(None)
+            }
+            _ => Err(refused(&answer)),
         }
-        self.cause.told(status);
-        Ok(())
+    }
+}
+
+fn no_contact(error: &CallError) -> bool {
+    match error {
+        // Said by a proxy in front of it, which can't sign.
+        CallError::Untrusted { status, .. } => {
+            matches!(*status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+        }
+        CallError::Unreached { .. } | CallError::Unproven { .. } => true,
+        CallError::Nowhere(errors) => errors.iter().all(no_contact),
+        _ => false,
     }
 }
 

@@ -4,8 +4,10 @@
 use crate::board::Board;
 use crate::docker::Engine;
 use crate::pull::Leader;
+use crate::trust::Trusted;
 use lockstep_edge::backoff::Backoff;
 use lockstep_edge::random::fraction;
+use lockstep_shared::api::Status;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -16,16 +18,20 @@ const EVERY: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Reports for as long as it is polled.
-pub async fn run(board: Arc<Board>, leader: Arc<Leader>, engine: Option<Arc<Engine>>) {
+pub async fn run(board: Arc<Board>, leader: Arc<Leader>, trusted: Arc<Trusted>, engine: Option<Arc<Engine>>) {
     let mut changes = board.subscribe();
     let mut backoff = Backoff::for_contact();
     let mut told = true;
     refresh(&board, engine.as_deref()).await;
     loop {
         changes.mark_unchanged();
-        let status = board.report();
+        let status = Status { trust: Some(trusted.words()), ..board.report() };
         match leader.report(&status).await {
-            Ok(()) => {
+            Ok(lacks) => {
+                if lacks.is_some_and(|told| trusted.take(told)) {
+                    // It waits to hear that it was taken.
+                    board.tell_again();
+                }
                 board.leader_seen();
                 backoff.reset();
                 told = true;

@@ -2,6 +2,7 @@
 //! followers it has.
 
 use crate::rollout::strategy::{BadStrategy, Strategy};
+use crate::roster::Members;
 use lockstep_edge::settings::{self, ConfigError};
 use lockstep_edge::{Limits, key};
 use lockstep_shared::{Key, Name};
@@ -35,6 +36,8 @@ pub struct Config {
     pub rollout: Strategy,
     /// The declared followers.
     pub followers: BTreeMap<Name, Follower>,
+    /// These and, once the store was read, those that joined.
+    pub members: Members,
     /// How followers reach this leader, in the order to try; told to them.
     pub addresses: Vec<String>,
     /// How long certificates of the platform's own authority live, in seconds.
@@ -189,6 +192,7 @@ impl Config {
             limits: raw.limits,
             notify_time: Duration::from_secs(raw.notify.timeout_seconds),
             rollout: raw.rollout,
+            members: Members::declared(&raw.followers),
             followers: raw.followers,
             addresses: raw.addresses.iter().map(|address| address.trim_end_matches('/').to_owned()).collect(),
             certificate_seconds: seconds(raw.authority.days),
@@ -225,20 +229,28 @@ impl Config {
         self.followers.values().filter_map(|follower| follower.key_file.as_ref().map(|file| self.root.join(file)))
     }
 
-    /// Refuses a way to roll out that makes no sense, or that names what isn't declared.
+    /// Refuses a way to roll out that makes no sense, or that names what isn't
+    /// there. A role may have machines that are yet to join: a folder of templates is enough.
     pub fn check_rollout(&self) -> Result<(), ConfigFault> {
         self.rollout.check("rollout")?;
+        let members = self.members.now();
         for name in &self.rollout.canary {
-            if !self.followers.contains_key(name) {
+            if !members.contains_key(name) {
                 return Err(ConfigFault::Canary(name.clone()));
             }
         }
         for role in self.rollout.roles.keys() {
-            if self.followers.values().all(|follower| follower.role != *role) {
+            let had = members.values().any(|member| member.role == *role);
+            if !had && !self.templates.join(role.as_str()).is_dir() {
                 return Err(ConfigFault::RolloutRole(role.clone()));
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody on the way reads what followers are answered.
+    pub fn is_private(&self) -> bool {
+        self.http.tls || self.http.behind_proxy || self.http.ip.is_loopback()
     }
 
     /// Refuses to take tokens in the clear from other machines.
@@ -310,11 +322,16 @@ pub enum ConfigFault {
     #[error("{FILE}: {0}")]
     Rollout(#[from] BadStrategy),
     /// A canary that is no follower.
-    #[error("{FILE}: rollout.canary: {0} is not declared under followers")]
+    #[error("{FILE}: rollout.canary: {0} is not declared under followers, and no machine of that name has joined")]
     Canary(Name),
     /// A role that no follower has.
-    #[error("{FILE}: rollout.roles.{0}: no follower has this role")]
+    #[error("{FILE}: rollout.roles.{0}: no follower has this role, and templates/{0} is not there")]
     RolloutRole(Name),
+    /// A machine of the file has the name of one that joined.
+    #[error(
+        "{FILE}: followers.{0}: a machine that joined with a token has this name: take it out of the file, or remove that machine while the leader is stopped (lockstep followers remove {0})"
+    )]
+    Twice(Name),
     /// Two followers have one key.
     #[error(
         "{FILE}: followers {0} and {1} have the same key: give each machine its own (openssl rand 32 | basenc --base64url | tr -d =)"

@@ -1,12 +1,12 @@
 //! What the followers last reported. In memory only: after a restart of the
 //! leader every follower reports again by itself.
 
-use crate::config::Follower;
 use crate::published::Published;
+use crate::roster::Roll;
 use lockstep_edge::clock;
 use lockstep_shared::Name;
 use lockstep_shared::api::{Fleet, Machine, Status};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub struct Reports {
 struct Report {
     /// Unix seconds; 0: never.
     seen: AtomicI64,
+    /// Seconds that the machine's clock was ahead, at its last report.
+    ahead: AtomicI64,
     status: Mutex<Option<Arc<Status>>>,
 }
 
@@ -51,10 +53,14 @@ impl Reports {
         self.of(machine).seen.store(clock::now(), Ordering::Relaxed);
     }
 
-    /// A follower said how it is.
-    pub fn store(&self, machine: &str, status: Status) {
+    /// A follower said how it is, in a request that it signed at `created` of
+    /// its time. What its report says of its clock counts more: a follower whose
+    /// clock is far off signs with the leader's time.
+    pub fn store(&self, machine: &str, created: i64, status: Status) {
         let report = self.of(machine);
-        report.seen.store(clock::now(), Ordering::Relaxed);
+        let now = clock::now();
+        report.seen.store(now, Ordering::Relaxed);
+        report.ahead.store(status.clock.unwrap_or(created).saturating_sub(now), Ordering::Relaxed);
         *report.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(status));
         self.sequence.send_modify(|sequence| *sequence += 1);
     }
@@ -65,25 +71,33 @@ impl Reports {
         last.iter().filter_map(|(machine, report)| Some((machine.clone(), report.said()?))).collect()
     }
 
+    /// When a follower was last heard from, Unix seconds.
+    pub fn last_seen(&self, machine: &Name) -> Option<i64> {
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        last.get(machine.as_str()).map(|report| report.seen.load(Ordering::Relaxed))
+    }
+
     /// Grows with every report.
     pub fn sequence(&self) -> watch::Receiver<u64> {
         self.sequence.subscribe()
     }
 
     /// The fleet as it is known now.
-    pub fn fleet(&self, published: &Published, followers: &BTreeMap<Name, Follower>) -> Fleet {
+    pub fn fleet(&self, published: &Published, members: &Roll) -> Fleet {
         let sequence = *self.sequence.borrow();
         let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
         let machines = published.served.iter().map(|(name, served)| {
             let report = last.get(name.as_str());
+            let status = report.and_then(|report| report.said());
             Machine {
                 name: name.clone(),
                 role: served.bundle.role.clone(),
                 wanted: served.bundle.digest,
                 offered: served.number(),
-                url: followers.get(name).and_then(|follower| follower.url.clone()),
+                url: members.get(name).and_then(|member| member.url.clone()),
                 seen: report.map(|report| report.seen.load(Ordering::Relaxed)),
-                status: report.and_then(|report| report.said()).map(Arc::unwrap_or_clone),
+                clock_ahead: report.filter(|_| status.is_some()).map(|report| report.ahead.load(Ordering::Relaxed)),
+                status: status.map(Arc::unwrap_or_clone),
             }
         });
         let mut machines: Vec<Machine> = machines.collect();

@@ -18,6 +18,7 @@ use crate::published::Published;
 use crate::ready::Disk;
 use crate::release::RenderError;
 use crate::rollout::{Conductor, Fresh, Hands, Pushes, Standing};
+use crate::roster::{self, Roster, RosterError};
 use crate::store::StoreError;
 use lockstep_edge::Gate;
 use lockstep_edge::settings::ConfigError;
@@ -33,7 +34,7 @@ pub struct Leader {
     /// How it runs.
     pub config: Config,
     /// Lets followers in.
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// What followers said.
     pub reports: Reports,
     /// Tells followers.
@@ -52,6 +53,8 @@ pub struct Leader {
     pub chronicle: Chronicle,
     /// Who may come in from elsewhere.
     pub access: Access,
+    /// The machines that follow, to change them.
+    pub roster: Roster,
     /// What was done, and by whom.
     pub audit: Arc<Audit>,
     /// Issues the certificates of TLS.
@@ -62,7 +65,7 @@ pub struct Leader {
     pub(crate) ends: Ends,
     pub(crate) press: Mutex<Press>,
     /// Whether followers can reach it; not so for one command on the files.
-    listens: bool,
+    pub(crate) listens: bool,
 }
 
 /// Why a leader doesn't run or doesn't publish.
@@ -86,6 +89,9 @@ pub enum LeaderError {
     /// What was asked for doesn't fit what is there now.
     #[error("{0}")]
     Conflict(String),
+    /// A follower, or who may be one.
+    #[error(transparent)]
+    Roster(#[from] RosterError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -136,18 +142,30 @@ impl Doors {
         let gate = Gate::new(keys.into_iter().map(|(name, key)| (name.to_string(), key)), &config.limits);
         Ok(Self { gate, pushes, pins })
     }
+
+    /// For those that joined as well.
+    fn open(&self, config: &Config) -> Result<(), LeaderError> {
+        for follower in config.members.now().values().filter_map(|member| member.joined.as_ref()) {
+            roster::admit(&self.gate, &self.pushes, follower)?;
+        }
+        Ok(())
+    }
 }
 
 impl Leader {
     /// Opens the store, publishes or loads what is served, and is ready to listen.
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
         config.check_admin()?;
-        config.check_rollout()?;
         config.check_tls()?;
         backup::clear(config.root());
         // Before anything is published.
         let doors = Doors::of(&config)?;
         let mut press = Press::open(config.clone(), env)?;
+        if let Some(name) = roster::load(&config.members, press.store())?.first() {
+            return Err(ConfigFault::Twice(name.clone()).into());
+        }
+        config.check_rollout()?;
+        doors.open(&config)?;
         let published = press.start()?;
         Self::around(config, doors, press, published, stop, true)
     }
@@ -170,7 +188,7 @@ impl Leader {
         listens: bool,
     ) -> Result<Self, LeaderError> {
         let Doors { gate, pushes, pins } = doors;
-        let (pushes, published) = (Arc::new(pushes), watch::Sender::new(Arc::new(published)));
+        let (gate, pushes, published) = (Arc::new(gate), Arc::new(pushes), watch::Sender::new(Arc::new(published)));
         let audit = Arc::new(Audit::new(press.store().beside()?));
         let authority = Arc::new(Authority::open(&config, press.store().beside()?, pins)?);
         let rollout = if listens {
@@ -185,9 +203,7 @@ impl Leader {
             Conductor::idle(&config.rollout)
         };
         Ok(Self {
-            gate,
             reports: Reports::new(),
-            pushes,
             rollout,
             published,
             stop,
@@ -195,6 +211,9 @@ impl Leader {
             drifts: Drifts::new(&config.state),
             chronicle: Chronicle::start(&config.state),
             access: Access::new(press.store().beside()?)?,
+            roster: Roster::new(config.members.clone(), press.store().beside()?, gate.clone(), pushes.clone()),
+            gate,
+            pushes,
             audit,
             authority,
             meters: Meters::new(),
@@ -208,13 +227,15 @@ impl Leader {
 
     /// Who a rotation of the authority waits for: whoever ever said what it trusts.
     pub fn pinning(&self) -> Vec<Name> {
-        self.config.followers.keys().filter(|name| self.authority.heard(name)).cloned().collect()
+        let active = self.config.members.active();
+        let heard = active.iter().filter(|member| self.authority.heard(&member.name));
+        heard.map(|member| member.name.clone()).collect()
     }
 
     /// The hosts that a follower's certificate names beside its fixed name, so that other
     /// programs that go by the address find it right.
     pub(crate) fn hosts_of(&self, machine: &Name) -> Vec<String> {
-        let Some(follower) = self.config.followers.get(machine) else { return Vec::new() };
+        let Some(follower) = self.config.members.get(machine.as_str()) else { return Vec::new() };
         let url = follower.url.as_deref().and_then(lockstep_edge::client::address).map(|address| address.host);
         url.into_iter().chain(follower.addresses.iter().cloned()).collect()
     }

@@ -11,12 +11,13 @@ use crate::published::Published;
 use crate::release::{self, Release};
 use crate::rollout::state::{Ground, Rollout};
 use crate::rollout::strategy::Strategy;
-use crate::rollout::{Fresh, Launch, bundles, digests};
+use crate::rollout::{Fresh, Launch, Standing, bundles, digests};
+use crate::roster;
 use crate::secrets::{Drafts, Secrets, Used};
 use crate::source::Source;
 use crate::store::{Revision, Store};
 use lockstep_edge::clock;
-use lockstep_shared::Sha256;
+use lockstep_shared::{Name, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -60,6 +61,7 @@ impl Press {
     /// Opens the store for publishing; fails while another leader has it.
     pub fn open(config: Config, env: Vec<(String, String)>) -> Result<Self, LeaderError> {
         let store = Store::open(&config.state)?;
+        roster::load(&config.members, &store)?;
         Ok(Self { config, store, env, memo: Memo::default(), last: None })
     }
 
@@ -92,38 +94,65 @@ impl Press {
     /// What to serve at start: the last published revision, brought up to the
     /// declared machines; or, on a new platform, the first one.
     pub fn start(&mut self) -> Result<Published, LeaderError> {
-        let by_leader =
-            |message: &str| Request { author: "leader".to_owned(), message: message.to_owned(), ..Request::default() };
         let Some(last) = self.store.latest()? else {
-            let (fresh, _) = self.publish(&by_leader("first revision"))?;
+            let (author, message) = ("leader".to_owned(), "first revision".to_owned());
+            let (fresh, _) = self.publish(&Request { author, message, ..Request::default() })?;
             return fresh.map_or_else(|| self.published(), |fresh| Ok(fresh.published));
         };
+        if let Some(fresh) = self.follow("the declared followers changed", None)? {
+            return Ok(fresh.published);
+        }
+        self.warn_if_edited(&last);
+        Ok(Published::new(last))
+    }
+
+    /// A revision for the machines that follow now, where they are others than
+    /// those of the last one. It is rendered from what was published: never from
+    /// an edit that nobody published, nor from what was published and failed.
+    pub(crate) fn follow(&mut self, why: &str, standing: Option<Standing>) -> Result<Option<Fresh>, LeaderError> {
+        let Some(last) = self.last()? else { return Ok(None) };
         let machines = release::machines(&self.config);
         let same = last.bundles.len() == machines.len()
             && machines
                 .iter()
                 .all(|machine| last.bundles.get(&machine.name).is_some_and(|bundle| bundle.role == machine.role));
         if same {
-            self.warn_if_edited(&last);
-            return Ok(Published::new(last));
+            return Ok(None);
         }
-        // Machines came or went: rendered from what was published, never from an edit that nobody published, nor from
-        // what was published and failed.
-        let rollout = self.store.rollout(last.number)?;
+        let rollout = match &standing {
+            Some(standing) => standing.rollout.clone(),
+            None => self.store.rollout(last.number)?,
+        };
         let good = rollout.as_ref().filter(|rollout| !rollout.goes_on()).and_then(Rollout::good);
         let (source, message) = match good.map(|good| self.store.revision(good)).transpose()?.flatten() {
-            Some(good) => (good.source, format!("the declared followers changed; from revision {}", good.number)),
-            None => (last.source.clone(), "the declared followers changed".to_owned()),
+            Some(good) => (good.source, format!("{why}; from revision {}", good.number)),
+            None => (last.source.clone(), why.to_owned()),
         };
-        let request = by_leader(&message);
+        let request = Request {
+            author: "leader".to_owned(),
+            message,
+            launch: Launch { standing, ..Launch::default() },
+            ..Request::default()
+        };
         let (revision, secrets) = self.make(source, last.number + 1, &request, Drafts::Ignored)?;
         let strategy = match rollout.filter(Rollout::is_running) {
             Some(running) => running.strategy,
             None => self.config.rollout.clone(),
         };
-        self.insert(&revision, &secrets, strategy, &request.launch)?;
-        tracing::info!(revision = revision.number, "the declared followers changed: published a revision for them");
-        Ok(Published::new(revision))
+        let rollout = self.insert(&revision, &secrets, strategy, &request.launch)?;
+        tracing::info!(revision = revision.number, "{why}: published a revision for the machines that follow now");
+        self.last = Some(Arc::new(revision.clone()));
+        Ok(Some(Fresh { published: Published::new(revision), rollout }))
+    }
+
+    /// The roles that the published release has templates for; on a new platform, those on disk.
+    pub(crate) fn roles(&mut self) -> Result<Vec<Name>, LeaderError> {
+        let source = match self.last()? {
+            Some(last) => last.source.clone(),
+            None => Source::read(&self.config.platform, &self.config.templates)?,
+        };
+        let release = Release::compile(&source, &[], &mut self.memo);
+        Ok(release.compiled.templates.roles.keys().cloned().collect())
     }
 
     /// Stores a revision and how it goes out, all of it or nothing.
@@ -157,7 +186,7 @@ impl Press {
     /// How a publication goes out. The error says which wish can't be granted.
     pub(crate) fn strategy(&self, launch: &Launch) -> Result<Strategy, LeaderError> {
         for name in launch.wish.canary.iter().flatten() {
-            if !self.config.followers.contains_key(name) {
+            if !self.config.members.get(name.as_str()).is_some_and(|member| member.active()) {
                 return Err(LeaderError::Conflict(format!(
                     "nothing was published: {name}, wanted as a canary, is not a follower of this leader (lockstep status names them)"
                 )));

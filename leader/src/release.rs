@@ -7,6 +7,7 @@ use crate::fault::{Fault, Faults};
 use crate::memo::{self, Compiled, Ingredients, Memo};
 use crate::platform::{Platform, schema};
 use crate::render::{self, Common, Machine};
+use crate::roster::Member;
 use crate::secrets::Secrets;
 use crate::snippet;
 use crate::source::{PLATFORM, Source};
@@ -40,15 +41,15 @@ pub enum RenderError {
     Store(#[from] StoreError),
 }
 
-/// The declared machines, as templates see them.
+/// The machines that follow, as templates see them.
 pub fn machines(config: &Config) -> Vec<Machine> {
-    let machine = |(name, follower): (&Name, &crate::config::Follower)| Machine {
-        name: name.clone(),
-        role: follower.role.clone(),
-        addresses: follower.addresses.clone(),
-        url: follower.url.clone(),
+    let machine = |member: Arc<Member>| Machine {
+        name: member.name.clone(),
+        role: member.role.clone(),
+        addresses: member.addresses.clone(),
+        url: member.url.clone(),
     };
-    config.followers.iter().map(machine).collect()
+    config.members.active().into_iter().map(machine).collect()
 }
 
 impl Compiled {

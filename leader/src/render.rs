@@ -3,7 +3,7 @@
 use crate::fault::Fault;
 use crate::memo::{Ingredients, Memo};
 use crate::platform::values::{SecretValues, Values};
-use crate::templates::{Content, Role, RoleFile, Templates};
+use crate::templates::{self, Content, Role, RoleFile, Templates};
 use crate::yaml;
 use handlebars::{Context, RenderError, RenderErrorReason};
 use lockstep_shared::{Bundle, File, Name};
@@ -146,7 +146,9 @@ fn fault_of(name: &str, error: &RenderError) -> Fault {
         RenderErrorReason::NestedError(inner) => inner.to_string(),
         reason => reason.to_string(),
     };
-    let fault = Fault::new(Templates::file_of(error.template_name.as_deref().unwrap_or(name)), why);
+    let unset = templates::unset(&why).map(str::to_owned);
+    let mut fault = Fault::new(Templates::file_of(error.template_name.as_deref().unwrap_or(name)), why);
+    fault.setting = unset;
     match (error.line_no, error.column_no) {
         (Some(line), Some(column)) => fault.at((line, column)),
         _ => fault,

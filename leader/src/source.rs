@@ -58,8 +58,23 @@ impl Source {
                 format!("{} can't be read: {error}; write it, or say where it is (paths.platform)", platform.display()),
             )),
         }
+        source.walk(templates, &mut faults);
+        Faults(faults).check()?;
+        Ok(source)
+    }
+
+    /// Reads a template tree alone, where there is no platform file yet.
+    pub fn templates(templates: &Path) -> Result<Self, Faults> {
+        let mut source = Self::default();
+        let mut faults = Vec::new();
+        source.walk(templates, &mut faults);
+        Faults(faults).check()?;
+        Ok(source)
+    }
+
+    fn walk(&mut self, templates: &Path, faults: &mut Vec<Fault>) {
         match templates.canonicalize() {
-            Ok(top) => Walk { top: &top, source: &mut source, faults: &mut faults }.folder(&top, TEMPLATES),
+            Ok(top) => Walk { top: &top, source: self, faults }.folder(&top, TEMPLATES),
             Err(error) => faults.push(Fault::new(
                 TEMPLATES,
                 format!(
@@ -68,8 +83,6 @@ impl Source {
                 ),
             )),
         }
-        Faults(faults).check()?;
-        Ok(source)
     }
 
     /// A file's text, if it is there; a fault where it is not UTF-8.

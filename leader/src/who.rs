@@ -73,6 +73,8 @@ pub enum How {
         /// The token's number.
         id: i64,
     },
+    /// A machine, with a join token.
+    Joining,
     /// The leader itself.
     Leader,
     /// Nobody that is known: without a token, or with a wrong one.
@@ -86,6 +88,7 @@ impl fmt::Display for How {
             Self::Socket { uid: None } => f.write_str("socket"),
             Self::Offline { uid } => write!(f, "offline, uid {uid}"),
             Self::Token { id } => write!(f, "token {id}"),
+            Self::Joining => f.write_str("join token"),
             Self::Leader => f.write_str("leader"),
             Self::Unknown => f.write_str("unknown"),
         }

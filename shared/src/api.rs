@@ -4,6 +4,7 @@ use crate::rollout::Rollout;
 use crate::{Name, SafePath, Sha256};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 /// `POST /notify`, leader to follower.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -60,6 +61,10 @@ pub struct Status {
     /// Files that are not as they were written, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<Drift>,
+    /// What this machine's own clock says as the report leaves, Unix seconds:
+    /// also where requests are signed with the leader's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<i64>,
     /// What it trusts and shows, for TLS; left out by a follower that knows of none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
@@ -97,14 +102,28 @@ pub struct StatusAnswer {
 }
 
 /// What a leader tells a follower that doesn't have it; what is left out stays as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Told {
+    /// The key to sign with from now on, 43 characters of base64url: never in
+    /// the clear, and only until the follower has signed with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub key: Option<Zeroizing<String>>,
     /// The authorities to pin instead of those it pins, PEM, what issues first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<Vec<String>>,
     /// Where the leader is reached, in the order to try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Vec<String>>,
+}
+
+/// Shows that there is a key, not which.
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, authorities, addresses } = self;
+        let key = key.as_ref().map(|_| "hidden");
+        write!(f, "Told {{ key: {key:?}, authorities: {authorities:?}, addresses: {addresses:?} }}")
+    }
 }
 
 /// `POST /certificate`, follower to leader: its own certificate, or the next.
@@ -415,6 +434,9 @@ pub struct Machine {
     pub url: Option<String>,
     /// When it last reported, Unix seconds.
     pub seen: Option<i64>,
+    /// By how many seconds its clock was ahead of the leader's when it last reported; below 0: behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead: Option<i64>,
     /// What it last reported.
     pub status: Option<Status>,
 }

@@ -1,12 +1,17 @@
 //! `lockstep backup` and `lockstep restore`: a leader in one file, and back.
 
-use super::{environment, leader_config, offline_actor, print};
+use super::{environment, leader_config, offline_actor, print, say};
 use crate::exit::{Done, Failed};
 use crate::moment;
+use crate::progress::Progress;
 use lockstep_leader::audit::{Audit, Event};
-use lockstep_leader::backup::{self, Wanted};
-use lockstep_leader::store::Store;
+use lockstep_leader::backup::{self, Saved, Wanted};
+use lockstep_leader::config::Config;
+use lockstep_leader::store::{Store, StoreError};
 use std::path::{Path, PathBuf};
+
+/// What the audit calls it: the doctor looks for the last one.
+pub(super) const BACKUP: &str = "backup";
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]
@@ -34,7 +39,11 @@ pub(crate) struct RestoreOptions {
 }
 
 pub(super) fn save(root: &Path, options: &Options) -> Result<Done, Failed> {
-    let saved = backup::save(&leader_config(root)?, &options.file, !options.without_keys)?;
+    let config = leader_config(root)?;
+    let progress = Progress::begin("writing the backup, and reading it back");
+    let saved = backup::save(&config, &options.file, !options.without_keys)?;
+    drop(progress);
+    note(&config, options, &saved);
     let kilobytes = saved.size.div_ceil(1000);
     let holds = if options.without_keys {
         "it holds no keys: keep store.key and config-leader.json elsewhere, without them it can't be used"
@@ -48,6 +57,22 @@ pub(super) fn save(root: &Path, options: &Options) -> Result<Done, Failed> {
         saved.files
     ))?;
     Ok(Done::Good)
+}
+
+/// Who holds it holds the platform: that it was made is written down, also
+/// beside a running leader. A disk that is too full for that has a backup all the same.
+fn note(config: &Config, options: &Options, saved: &Saved) {
+    let keys = if options.without_keys { "without keys" } else { "with all keys" };
+    let noted = format!("up to revision {}, {keys}, to {}", saved.revision, options.file.display());
+    let append = || -> Result<(), StoreError> {
+        if let Some(store) = Store::peek(&config.state)? {
+            Audit::new(store).append(&Event::done(&offline_actor(), BACKUP, &noted))?;
+        }
+        Ok(())
+    };
+    if let Err(error) = append() {
+        say(&format!("the backup is whole, but the audit could not note it: {error}"));
+    }
 }
 
 pub(super) fn restore(root: &Path, options: RestoreOptions) -> Result<Done, Failed> {

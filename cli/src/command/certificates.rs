@@ -1,6 +1,7 @@
 //! `lockstep certificates`: the public ones, such as nginx's. A key comes from
 //! a file, and is never printed.
 
+use super::follow::Following;
 use super::{leader_config, print, print_json, publish, say, table};
 use crate::exit::{Done, Failed, failed};
 use crate::printable::printable;
@@ -37,12 +38,8 @@ pub(crate) enum Certificates {
         /// Publish without asking
         #[arg(long)]
         yes: bool,
-        /// Wait until every follower proved or failed it; exit 3 on failure
-        #[arg(long)]
-        wait: bool,
-        /// For how many seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-        timeout: u64,
+        #[command(flatten)]
+        following: Following,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -66,7 +63,7 @@ pub(crate) enum Certificates {
 
 pub(super) async fn run(root: &Path, certificates: Certificates) -> Result<Done, Failed> {
     match certificates {
-        Certificates::Set { cert, key, name, message, yes, wait, timeout, json } => {
+        Certificates::Set { cert, key, name, message, yes, following, json } => {
             if !yes && !std::io::stdin().is_terminal() {
                 return Err(failed(
                     "certificates set asks before it publishes, and there is no terminal: add --yes; nothing was changed",
@@ -77,16 +74,7 @@ pub(super) async fn run(root: &Path, certificates: Certificates) -> Result<Done,
                 told_of(&shown)?;
             }
             let message = message.unwrap_or_else(|| format!("certificate {}", shown.name));
-            let wait = wait.then_some(timeout);
-            let options = publish::Options {
-                message,
-                yes,
-                plan: None,
-                wish: Wish::default(),
-                detach: !wait.is_some(),
-                wait,
-                json,
-            };
+            let options = publish::Options { message, yes, plan: None, wish: Wish::default(), following, json };
             publish::run(root, options).await.inspect_err(|_| {
                 say(&format!("{} and {} are set, and wait for a publication: lockstep publish; or lockstep settings set, lockstep secrets discard {1}", shown.name, shown.key));
             })

@@ -5,14 +5,19 @@ mod ask;
 mod audit;
 mod backup;
 mod blame;
+mod ca;
 mod certificates;
 mod diff;
 mod disk;
 mod drift;
+mod fleet;
+mod follow;
 mod follower;
+mod followers;
 mod going;
 mod history;
 mod import;
+mod init;
 mod leader;
 mod live;
 mod lookback;
@@ -29,21 +34,29 @@ mod secrets;
 pub(crate) mod settings;
 mod show;
 mod status;
+mod tokens;
 mod validate;
+mod wait;
 
 pub(crate) use access::Access;
 pub(crate) use audit::Options as AuditOptions;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
+pub(crate) use ca::Ca;
 pub(crate) use certificates::Certificates;
 pub(crate) use diff::Options as DiffOptions;
+pub(crate) use follow::Following;
+pub(crate) use followers::Followers;
 pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
+pub(crate) use init::Options as InitOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
 pub(crate) use rollout::Steer;
 pub(crate) use secrets::Secrets;
+pub(crate) use tokens::Tokens;
+pub(crate) use wait::Options as WaitOptions;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::{Done, Failed};
@@ -70,6 +83,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Secrets { secrets: Secrets::Lock | Secrets::Unlock, .. }
         | Command::Man { .. }
         | Command::ImportPryv { .. }
+        | Command::InitPlatform { .. }
         | Command::Completions { .. } => remote::refuse()?,
         _ => {}
     }
@@ -81,9 +95,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
             render::run(&root.path(), &role, machine.as_deref(), out.as_deref(), format)
         }
         Command::Plan { root, json } => wait_for(plan::run(&root.path(), json)),
-        Command::Publish { root, message, yes, plan, going, detach, wait, timeout, json } => {
-            let wait = wait.then_some(timeout);
-            let options = publish::Options { message, yes, plan, wish: going.wish()?, detach, wait, json };
+        Command::Publish { root, message, yes, plan, going, following, json } => {
+            let options = publish::Options { message, yes, plan, wish: going.wish()?, following, json };
             wait_for(publish::run(&root.path(), options))
         }
         Command::Rollout { steer, root, json } => wait_for(rollout::run(&root.path(), steer, json)),
@@ -91,6 +104,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Settings { command } => wait_for(settings::run(command)),
         Command::Migrate { root, options } => wait_for(migrate::run(&root.path(), options)),
         Command::Status { root, json } => wait_for(status::run(&root.path(), json)),
+        Command::Wait { root, options } => wait_for(wait::run(&root.path(), options)),
         Command::History { root, options } => wait_for(history::run(&root.path(), options)),
         Command::Show { root, options } => wait_for(revision::run(&root.path(), options)),
         Command::Diff { root, options } => wait_for(diff::run(&root.path(), options)),
@@ -101,9 +115,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
         Command::Certificates { root, certificates } => wait_for(certificates::run(&root.path(), certificates)),
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
+        Command::Tokens { root, tokens } => wait_for(tokens::run(&root.path(), tokens)),
+        Command::Followers { root, followers } => wait_for(followers::run(&root.path(), followers)),
+        Command::Ca { root, ca } => wait_for(ca::run(&root.path(), ca)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),
+        Command::InitPlatform { root, options } => init::run(&root.path(), &options),
         Command::Completions { shell } => {
             let mut command = <Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());

@@ -1,6 +1,7 @@
 //! `lockstep rollback`: publish an old revision's content again.
 
 use super::ask::ask;
+use super::follow::{Published, follow};
 use super::lookback::{line, look, target};
 use super::show::{Paint, changes, pushes, say_if_unforeseen};
 use super::{author, counted, diff, environment, leader_config, print, print_json, say};
@@ -28,6 +29,8 @@ pub(crate) struct Options {
     with_platform: bool,
     #[command(flatten)]
     going: super::Going,
+    #[command(flatten)]
+    following: super::Following,
     /// Don't ask
     #[arg(long)]
     yes: bool,
@@ -86,12 +89,20 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     if socket.is_none() && done.new {
         say("no leader is running: it serves this revision once it starts, and nobody was notified (lockstep leader)");
     }
+    let followed = match &socket {
+        Some(socket) => {
+            let published =
+                Published { revision: done.revision, new: done.new, waves: done.waves, changes: &done.changes };
+            follow(socket, &published, &options.following, options.json, Paint::new()).await?
+        }
+        None => Done::Good,
+    };
     match done.platform_error {
         Some(error) => Err(failed(format!(
             "{error}; revision {} is published all the same: lockstep show {to} --file {PLATFORM} prints the file",
             done.revision
         ))),
-        None => Ok(Done::Good),
+        None => Ok(followed),
     }
 }
 
@@ -143,9 +154,6 @@ fn report(done: &Rollback) -> Result<(), Failed> {
             done.to,
             pushes(&done.pushes, paint)
         ))?;
-        if done.waves {
-            say("it goes out in waves: lockstep rollout watch follows it");
-        }
     } else {
         say(&format!("nothing to publish: revision {} has the content of revision {}", done.revision, done.to));
     }

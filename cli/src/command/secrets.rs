@@ -1,6 +1,7 @@
 //! `lockstep secrets`: which there are, setting, rotating. A value comes from
 //! standard input, a file or the environment, and is never printed.
 
+use super::follow::Following;
 use super::{leader_config, print, print_json, publish, say, table};
 use crate::exit::{Done, Failed, failed};
 use crate::hidden;
@@ -148,10 +149,9 @@ async fn rotate(root: &Path, name: &str, whose: serde_json::Value, yes: bool, wa
     let options = publish::Options {
         plan: None,
         wish: lockstep_leader::rollout::strategy::Wish::default(),
-        detach: true,
+        following: Following { detach: !wait, wait, timeout: 300 },
         message: format!("a new value of the secret {name}"),
         yes,
-        wait: wait.then_some(300),
         json: false,
     };
     let published = publish::run(root, options).await;

@@ -3,19 +3,17 @@
 
 use super::AuthorityError;
 use lockstep_edge::random;
-use lockstep_edge::tls::{BadPem, Certificate, identity};
-use lockstep_shared::Name;
+use lockstep_edge::tls::{BACKDATED, BadPem, Certificate, identity};
+use lockstep_shared::{Name, Sha256};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
 };
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-/// A certificate counts from so long before it was made: clocks differ.
-const BACKDATED: i64 = 86_400;
 /// An authority lives for ten years.
 const AUTHORITY_SECONDS: i64 = 3653 * 86_400;
 /// The largest request for a certificate that is looked at, in bytes.
@@ -38,19 +36,17 @@ pub struct Issued {
     pub chain: String,
     /// The private key, PEM; empty where the certificate was asked for with a request.
     pub key: Zeroizing<String>,
-    /// Its last second, Unix.
-    pub ends: i64,
 }
 
 impl Ca {
     /// Makes one. Its name has a random part: no two authorities can be taken for each other.
     pub fn make(now: i64) -> Result<Self, AuthorityError> {
-        let key = KeyPair::generate().map_err(failed)?;
+        let key = KeyPair::generate().map_err(|error| failed(&error))?;
         let id = random::bytes::<8>().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let mut params = params(&format!("lockstep authority {id}"), now, now + AUTHORITY_SECONDS)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(&key).map_err(failed)?;
+        let certificate = params.self_signed(&key).map_err(|error| failed(&error))?;
         Ok(Self { certificate: certificate.pem(), key: Zeroizing::new(key.serialize_pem()), made: now })
     }
 
@@ -60,21 +56,17 @@ impl Ca {
     }
 
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
-        let key = KeyPair::from_pem(&self.key).map_err(failed)?;
-        Issuer::from_ca_cert_pem(&self.certificate, key).map_err(failed)
+        let key = KeyPair::from_pem(&self.key).map_err(|error| failed(&error))?;
+        Issuer::from_ca_cert_pem(&self.certificate, key).map_err(|error| failed(&error))
     }
 
     /// The leader's own certificate, for its fixed name and the hosts of its addresses.
     pub fn for_leader(&self, hosts: &[String], now: i64, seconds: i64) -> Result<Issued, AuthorityError> {
-        let key = KeyPair::generate().map_err(failed)?;
+        let key = KeyPair::generate().map_err(|error| failed(&error))?;
         let mut params = end_entity(identity::LEADER, hosts, now, now + seconds)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let certificate = params.signed_by(&key, &self.issuer()?).map_err(failed)?;
-        Ok(Issued {
-            chain: certificate.pem() + &self.certificate,
-            key: Zeroizing::new(key.serialize_pem()),
-            ends: now + seconds,
-        })
+        let certificate = params.signed_by(&key, &self.issuer()?).map_err(|error| failed(&error))?;
+        Ok(Issued { chain: certificate.pem() + &self.certificate, key: Zeroizing::new(key.serialize_pem()) })
     }
 
     /// A follower's certificate for the key of a request (PKCS#10, RFC 2986).
@@ -88,16 +80,25 @@ impl Ca {
         now: i64,
         seconds: i64,
     ) -> Result<Issued, AuthorityError> {
-        if csr.len() > LARGEST_REQUEST {
-            return Err(AuthorityError::Request(format!("it has more than {LARGEST_REQUEST} bytes")));
-        }
-        let request = CertificateSigningRequestParams::from_pem(csr)
-            .map_err(|error| AuthorityError::Request(error.to_string()))?;
+        let request = read(csr)?;
         let mut params = end_entity(&identity::follower(name), addresses, now, now + seconds)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let certificate = params.signed_by(&request.public_key, &self.issuer()?).map_err(failed)?;
-        Ok(Issued { chain: certificate.pem() + &self.certificate, key: Zeroizing::default(), ends: now + seconds })
+        let certificate = params.signed_by(&request.public_key, &self.issuer()?).map_err(|error| failed(&error))?;
+        Ok(Issued { chain: certificate.pem() + &self.certificate, key: Zeroizing::default() })
     }
+}
+
+/// The SHA-256 of the key (`SubjectPublicKeyInfo`) that a request is for.
+pub fn requested(csr: &str) -> Result<Sha256, AuthorityError> {
+    Ok(Sha256::of(&read(csr)?.public_key.subject_public_key_info()))
+}
+
+/// A request whose signature shows that its sender has the key.
+fn read(csr: &str) -> Result<CertificateSigningRequestParams, AuthorityError> {
+    if csr.len() > LARGEST_REQUEST {
+        return Err(AuthorityError::Request(format!("it has more than {LARGEST_REQUEST} bytes")));
+    }
+    CertificateSigningRequestParams::from_pem(csr).map_err(|error| AuthorityError::Request(error.to_string()))
 }
 
 impl std::fmt::Debug for Ca {
@@ -137,7 +138,7 @@ fn params(name: &str, from: i64, to: i64) -> Result<CertificateParams, Authority
     Ok(params)
 }
 
-fn failed(error: rcgen::Error) -> AuthorityError {
+fn failed(error: &rcgen::Error) -> AuthorityError {
     AuthorityError::Broken(error.to_string())
 }
 

@@ -16,7 +16,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use issue::{Ca, Issued};
+pub use issue::{Ca, Issued, requested};
 pub use rotation::Shown;
 pub use state::{Said, Stage, State};
 
@@ -75,8 +75,7 @@ struct Inside {
 
 struct Own {
     issuer: lockstep_shared::Sha256,
-    issued: i64,
-    ends: i64,
+    certificate: Certificate,
 }
 
 impl Authority {
@@ -154,17 +153,17 @@ impl Authority {
     }
 }
 
-/// Whom a push to a follower believes: with an authority of the platform's own, nobody but that follower.
-pub fn trust(config: &Config, pins: &Arc<Pins>, follower: &Name) -> Trust {
-    if config.has_authority() {
-        Trust::Pinned { pins: pins.clone(), identity: tls::identity::follower(follower) }
-    } else {
-        Trust::System
+/// Whom a push to a follower believes: with authorities of the platform's own, nobody but that follower.
+pub fn trust(pins: Option<&Arc<Pins>>, follower: &Name) -> Trust {
+    match pins {
+        Some(pins) => Trust::Pinned { pins: pins.clone(), identity: tls::identity::follower(follower) },
+        None => Trust::System,
     }
 }
 
 fn own(ca: &Ca, hosts: &[String], now: i64, seconds: i64) -> Result<(Identity, Own), AuthorityError> {
     let issued = ca.for_leader(hosts, now, seconds)?;
     let identity = Identity::from_pem(&issued.chain, &issued.key)?;
-    Ok((identity, Own { issuer: ca.read()?.fingerprint, issued: now, ends: issued.ends }))
+    let certificate = identity.certificate.clone();
+    Ok((identity, Own { issuer: ca.read()?.fingerprint, certificate }))
 }

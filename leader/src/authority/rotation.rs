@@ -99,11 +99,14 @@ impl Authority {
     /// `addresses` are this leader's.
     pub fn lacks(&self, trust: &Trust, addresses: &[String]) -> Option<Told> {
         let pins: Vec<Sha256> = self.authorities().iter().map(|authority| authority.fingerprint).collect();
-        let authorities = (!trust.authorities.is_empty() && !pins.is_empty() && trust.authorities != pins)
+        let pinned_others = !trust.authorities.is_empty() && trust.authorities != pins;
+        // Who pins none has to hear of another one, too, where its own certificate is of one that is going.
+        let of_another = trust.issuer.is_some_and(|issuer| pins.first() != Some(&issuer));
+        let authorities = (!pins.is_empty() && (pinned_others || of_another))
             .then(|| self.authorities().iter().map(tls::Certificate::pem).collect());
         let known = trust.addresses == Some(addresses_digest(addresses));
         let addresses = (!addresses.is_empty() && !known).then(|| addresses.to_vec());
-        (authorities.is_some() || addresses.is_some()).then_some(Told { authorities, addresses })
+        (authorities.is_some() || addresses.is_some()).then_some(Told { key: None, authorities, addresses })
     }
 
     /// Begins a rotation: makes a new authority, for everybody to be told.
@@ -179,7 +182,7 @@ impl Authority {
             stage: state.stage(),
             since: state.since,
             authorities: shown.collect(),
-            leader_ends: inside.own.ends,
+            leader_ends: inside.own.certificate.ends,
             followers: followers.collect(),
         })
     }

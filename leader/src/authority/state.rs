@@ -7,8 +7,8 @@
 use super::AuthorityError;
 use super::issue::Ca;
 use lockstep_edge::tls::Certificate;
+use lockstep_shared::Name;
 use lockstep_shared::api::Trust;
-use lockstep_shared::{Name, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,21 +87,17 @@ impl State {
 
     /// Who of these followers has not done yet what this stage waits for.
     pub fn missing(&self, followers: &[Name], said: &BTreeMap<Name, Said>) -> Result<Vec<Name>, AuthorityError> {
-        let lacks: Box<dyn Fn(Option<&Said>) -> bool> = match self.stage() {
-            Stage::Settled => return Ok(Vec::new()),
-            Stage::Telling => {
-                let next = self.next.as_ref().map(Ca::read).transpose()?.map(|read| read.fingerprint);
-                Box::new(move |said| said.is_none_or(|said| !trusts(&said.trust, next.as_ref())))
-            }
-            Stage::Renewing => {
-                let current = self.current.read()?.fingerprint;
-                Box::new(move |said| {
-                    said.is_none_or(|said| {
-                        !trusts(&said.trust, Some(&current))
-                            || said.trust.issuer.is_some_and(|issuer| issuer != current)
-                    })
-                })
-            }
+        let (wanted, renewed) = match (self.stage(), &self.next) {
+            (Stage::Settled, _) => return Ok(Vec::new()),
+            (Stage::Telling, Some(next)) => (next.read()?.fingerprint, false),
+            _ => (self.current.read()?.fingerprint, true),
+        };
+        let lacks = |said: Option<&Said>| {
+            said.is_none_or(|Said { trust, .. }| {
+                // Who pins none needs none.
+                let trusts = trust.authorities.is_empty() || trust.authorities.contains(&wanted);
+                !trusts || (renewed && trust.issuer.is_some_and(|issuer| issuer != wanted))
+            })
         };
         let waited_for = followers.iter().filter(|name| !self.given_up.contains(*name));
         Ok(waited_for.filter(|name| lacks(said.get(*name))).cloned().collect())
@@ -131,9 +127,4 @@ impl State {
         with.given_up.extend(missing.iter().cloned());
         with.step(&[], now)
     }
-}
-
-/// Whether it trusts an authority; who pins none needs none.
-fn trusts(trust: &Trust, fingerprint: Option<&Sha256>) -> bool {
-    trust.authorities.is_empty() || fingerprint.is_some_and(|wanted| trust.authorities.contains(wanted))
 }

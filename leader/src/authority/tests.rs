@@ -5,10 +5,9 @@ use super::state::{Said, Stage, State};
 use lockstep_edge::client::CallError;
 use lockstep_edge::tls::{Acceptor, Certificate, Identity, Joining, Pins, Requested, identity, placeholder};
 use lockstep_edge::{Client, Limits, Trust, server};
-use lockstep_shared::api::Trust as Said_;
+use lockstep_shared::api;
 use lockstep_shared::{Key, Name};
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -47,7 +46,6 @@ async fn serve(identity: Option<Identity>) -> Server {
         counted.fetch_add(1, Ordering::Relaxed);
         async { http::Response::new(http_body_util::Empty::<bytes::Bytes>::new()) }
     }));
-    let _: Result<(), Infallible> = Ok(());
     Server { url, acceptor, requests, _stop: stop }
 }
 
@@ -95,7 +93,7 @@ async fn certificates_and_pins_are_replaced_while_they_are_used() {
     let server = serve(Some(identity_of(&first, &[]))).await;
     let pins = Arc::new(Pins::new("ca.pem", vec![first.read().unwrap()]));
     let trust = Trust::Pinned { pins: pins.clone(), identity: identity::LEADER.to_owned() };
-    let client = Client::trusting(&[server.url.clone()], "core-1", key(), 1 << 16, &trust).unwrap();
+    let client = Client::trusting(std::slice::from_ref(&server.url), "core-1", key(), 1 << 16, &trust).unwrap();
     let ask = || client.send(http::Method::GET, "/conf", &[], None, Duration::from_secs(30));
     assert!(is_believed(&ask().await.unwrap_err()));
     server.acceptor.as_ref().unwrap().replace(&identity_of(&second, &[]));
@@ -178,7 +176,7 @@ fn a_rotation_waits_for_everybody_at_each_stage() {
     let (old, both) = (prints(&state), prints(&telling));
     assert_eq!((telling.stage(), both.len(), both[0]), (Stage::Telling, 2, old[0]));
     let said = |authorities: &[_], issuer| Said {
-        trust: Said_ { authorities: authorities.to_vec(), issuer, ..Said_::default() },
+        trust: api::Trust { authorities: authorities.to_vec(), issuer, ..api::Trust::default() },
         since: NOW,
     };
     let mut all: BTreeMap<Name, Said> = BTreeMap::new();

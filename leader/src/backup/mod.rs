@@ -2,7 +2,7 @@
 //! whose first entry lists all others with their hashes. The database in it is
 //! a consistent copy, taken while a leader may publish.
 
-mod restore;
+pub(crate) mod restore;
 mod room;
 mod save;
 

@@ -171,7 +171,7 @@ fn keep_copy(path: &Path, root: &Path, aside: &Path) -> Result<(), BackupError> 
 
 /// Renames; over the border of a file system, as a volume of its own is, copies
 /// and then removes, so that the target is whole when it gets its name.
-fn shift(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn shift(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
         done => return done,

@@ -4,9 +4,10 @@
 use super::check::{DAY, SOON, day, look};
 use super::declared;
 use crate::leader::Leader;
-use crate::memo::Memo;
+use crate::platform::{Platform, schema};
 use crate::published::Published;
-use crate::release::{self, Release};
+use crate::release;
+use crate::source::PLATFORM;
 use lockstep_edge::clock;
 use lockstep_shared::api::Ending;
 use serde_json::Value;
@@ -26,16 +27,11 @@ impl Leader {
         let published = self.published();
         let mut known = self.ends.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = published.revision.number;
-        let public = match known.as_ref().filter(|(known, _)| *known == number) {
-            Some((_, ends)) => ends.clone(),
-            None => {
-                let ends = self.public(&published);
-                *known = Some((number, ends.clone()));
-                ends
-            }
-        };
+        if known.as_ref().is_none_or(|(known, _)| *known != number) {
+            *known = Some((number, self.public(&published)));
+        }
+        let mut all = known.as_ref().map(|(_, ends)| ends.clone()).unwrap_or_default();
         drop(known);
-        let mut all = public;
         if self.authority.acceptor().is_some() {
             let authorities = self.authority.authorities();
             all.extend(authorities.into_iter().map(|authority| Ending {
@@ -56,14 +52,18 @@ impl Leader {
 
     /// What the published revision has.
     fn public(&self, published: &Published) -> Vec<Ending> {
+        let source = &published.revision.source;
+        let text = |name| source.text(name).ok().flatten().unwrap_or_default();
+        // Templates are not asked for: reading them takes longer than all else.
+        let settings = &schema::read(text(schema::FILE)).0;
         let machines = release::machines(&self.config);
-        let release = Release::compile(&published.revision.source, &machines, &mut Memo::default());
-        let settings = &release.compiled.settings;
+        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+        let platform = Platform::read(text(PLATFORM), settings, &names).0;
         let mut ends = Vec::new();
         for (name, _) in declared(settings) {
-            let overriders = release.platform.overriders(name).map(|(machine, _)| Some(machine.to_owned()));
+            let overriders = platform.overriders(name).map(|(machine, _)| Some(machine.to_owned()));
             for machine in std::iter::once(None).chain(overriders) {
-                let values = release.platform.resolve(settings, machine.as_deref().unwrap_or_default()).0;
+                let values = platform.resolve(settings, machine.as_deref().unwrap_or_default()).0;
                 let found = values.get(name).and_then(Value::as_str).map(|chain| look(chain, None, &[], 0));
                 if let Some(facts) = found.and_then(|found| found.facts) {
                     ends.push(Ending { name: name.to_owned(), public: true, machine, ends: facts.ends });

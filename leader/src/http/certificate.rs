@@ -12,7 +12,7 @@ use lockstep_shared::api::CertificateRequest;
 use std::sync::Arc;
 
 pub(super) async fn issue(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
-    let admitted = match leader.gate.admit(request, &leader.config.limits).await {
+    let admitted = match leader.admit(request).await {
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };

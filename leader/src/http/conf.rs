@@ -30,7 +30,7 @@ pub(super) enum Asker<'a> {
 
 /// A follower's signed request.
 pub(super) async fn signed(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
-    let admitted = match leader.gate.admit(request, &leader.config.limits).await {
+    let admitted = match leader.admit(request).await {
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
@@ -73,7 +73,11 @@ async fn changed(leader: &Leader, served: Arc<Served>, wait: Duration, headers: 
     let news = async {
         loop {
             // Looked at before waiting: it may have changed since the first look.
-            let now = find(&published.borrow_and_update(), machine.as_str())?;
+            let seen = published.borrow_and_update().clone();
+            if let Some(problem) = leader.gate.barred(machine.as_str()) {
+                return Err(problem);
+            }
+            let now = find(&seen, machine.as_str())?;
             if now.etag != served.etag {
                 return Ok(Some(now));
             }

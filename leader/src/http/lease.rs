@@ -18,7 +18,7 @@ const SERVICES: usize = 1000;
 const APPLY: usize = 64;
 
 pub(super) async fn ask(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
-    let admitted = match leader.gate.admit(request, &leader.config.limits).await {
+    let admitted = match leader.admit(request).await {
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };

@@ -3,13 +3,15 @@
 mod admin;
 mod certificate;
 mod conf;
+mod join;
 mod lease;
 mod metrics;
 mod operations;
 mod status;
 mod waits;
 
-pub use admin::{ACTOR, offline, serve as serve_admin, serve_people};
+use admin::too_often;
+pub use admin::{ACTOR, Changed, MadeToken, Rotating, offline, serve as serve_admin, serve_people};
 pub use waits::Waits;
 
 use crate::leader::Leader;
@@ -31,16 +33,22 @@ pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let (id, route) = (RequestId::of(request.headers()), pattern(&uri));
     let span = tracing::debug_span!("follower", request = %id);
-    let mut answer = answer(leader.clone(), request).instrument(span).await;
+    let mut answer = answer(leader.clone(), request, peer).instrument(span).await;
     let (status, took) = (answer.status(), began.elapsed());
     leader.meters.requests.count(&method, route, status, took);
+    // What is wrong with a join is no signature's fault.
     if status == StatusCode::UNAUTHORIZED
+        && route != "/join"
         && let Some(Kind(kind)) = answer.extensions().get()
     {
         leader.meters.refusals.count(kind);
     }
     tracing::debug!(request = %id, %method, route, status = status.as_u16(), took_ms = took.as_millis(), %peer, "answered a follower");
     id.echo(&mut answer);
+    // A join is written down where it is judged.
+    if uri.path() == "/join" {
+        return answer;
+    }
     if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let status = answer.status();
         let counted = leader.audit.count(&format!("{} to a follower", status.as_u16()));
@@ -72,6 +80,7 @@ fn pattern(uri: &http::Uri) -> &'static str {
         "/status" => "/status",
         "/lease" => "/lease",
         "/certificate" => "/certificate",
+        "/join" => "/join",
         "/healthz" => "/healthz",
         "/readyz" => "/readyz",
         "/metrics" => "/metrics",
@@ -80,7 +89,7 @@ fn pattern(uri: &http::Uri) -> &'static str {
 }
 
 /// The first test is the hot one.
-async fn answer(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
+async fn answer(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -> Reply {
     let path = request.uri().path();
     if path == "/conf" || path.starts_with("/conf/") {
         return match *request.method() {
@@ -89,10 +98,11 @@ async fn answer(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
         };
     }
     match (path, request.method()) {
-        ("/status", &Method::POST) => Box::pin(status::report(leader, request)).await,
+        ("/status", &Method::POST) => Box::pin(status::report(leader, request, peer)).await,
         ("/lease", &Method::POST) => Box::pin(lease::ask(leader, request)).await,
         ("/certificate", &Method::POST) => Box::pin(certificate::issue(leader, request)).await,
-        ("/status" | "/lease" | "/certificate", _) => not_allowed("POST"),
+        ("/join", &Method::POST) => Box::pin(join::join(leader, request, peer)).await,
+        ("/status" | "/lease" | "/certificate" | "/join", _) => not_allowed("POST"),
         ("/healthz" | "/readyz" | "/metrics", &Method::GET) => {
             let path = path.to_owned();
             Box::pin(operations::serve(leader, &path, operations::Watcher::Anyone)).await
@@ -110,14 +120,14 @@ fn not_allowed(allowed: &'static str) -> Reply {
 }
 
 /// A 404 that a follower can trust where it signed.
-async fn unknown_route(leader: &Leader, request: Request<Incoming>) -> Reply {
+async fn unknown_route(leader: &Arc<Leader>, request: Request<Incoming>) -> Reply {
     let problem =
         Problem::new(404, "not-found", "There is nothing here", "see docs/protocol.md for what a leader answers to");
     let signed = request.headers().contains_key(SIGNATURE_INPUT);
     if !signed {
         return reply(&problem);
     }
-    match leader.gate.admit(request, &leader.config.limits).await {
+    match leader.admit(request).await {
         Ok(admitted) => admitted.seal.sign(reply(&problem)),
         Err(refused) => refused,
     }

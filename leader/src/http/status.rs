@@ -10,10 +10,11 @@ use lockstep_edge::gate::{Reply, json, reply};
 use lockstep_edge::trace::{REQUEST_ID, RequestId};
 use lockstep_shared::Name;
 use lockstep_shared::api::{Status, StatusAnswer, Told};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> Reply {
-    let admitted = match leader.gate.admit(request, &leader.config.limits).await {
+pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -> Reply {
+    let admitted = match leader.admit(request).await {
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
@@ -32,8 +33,11 @@ pub(super) async fn report(leader: Arc<Leader>, request: Request<Incoming>) -> R
             }
             leader.chronicle.note(machine, &status);
             leader.rollout.report(machine, &status);
-            let told = told(&leader, machine, &status).await;
-            leader.reports.store(machine, status);
+            let told = match leader.told_key(machine, peer) {
+                None => told(&leader, machine, &status).await,
+                key => Some(Told { key, ..told(&leader, machine, &status).await.unwrap_or_default() }),
+            };
+            leader.reports.store(machine, admitted.seal.created(), status);
             if let Some(told) = told {
                 return admitted.seal.sign(json(StatusCode::OK, &StatusAnswer { told }));
             }

@@ -186,6 +186,11 @@ fn releases(source: &Source, published: Option<&str>) -> Result<Releases, Fault>
     Ok(Releases { release, file, at: Some(node.at) })
 }
 
+/// Whether a text is a release as platform files can name it.
+pub fn is_release(text: &str) -> bool {
+    version(text).is_ok()
+}
+
 fn version(text: &str) -> Result<Version, String> {
     Version::parse(text).map_err(|error| format!("{text:?} is not a release ({error}): write it like 1.4.0"))
 }

@@ -56,6 +56,8 @@ pub struct Setting {
     pub optional: bool,
     /// May differ from machine to machine.
     pub overridable: bool,
+    /// What `init-platform` proposes where there is no default.
+    pub propose: Option<Proposal>,
     /// Set for secrets.
     pub secret: Option<Secret>,
     /// Set for certificates.
@@ -73,6 +75,15 @@ pub struct Pairing {
     pub covers: Vec<String>,
     /// Where it stands in `settings.yml`.
     pub at: (usize, usize),
+}
+
+/// A value that is known on the machine where a platform is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proposal {
+    /// An address of that machine.
+    Address,
+    /// Whether a proxy with TLS stands before the leader, instead of TLS of its own.
+    BehindProxy,
 }
 
 /// How a secret comes to be.
@@ -209,7 +220,7 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
     }
     known_keys(
         body,
-        &["title", "description", "schema", "default", "optional", "overridable", "secret", "certificate"],
+        &["title", "description", "schema", "default", "optional", "overridable", "propose", "secret", "certificate"],
         faults,
     );
     let schema_node = body.get("schema");
@@ -225,6 +236,14 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
             .ok_or_else(|| Fault::new(FILE, format!("{key} of {} has to be true or false", name.text)).at(node.at)),
     };
     let secret = body.get("secret").map(|node| secret(&name.text, node, faults)).transpose()?;
+    let propose = match body.get("propose").map(|propose| (propose, propose.text())) {
+        None => None,
+        Some((_, Some("address"))) => Some(Proposal::Address),
+        Some((_, Some("behind-proxy"))) => Some(Proposal::BehindProxy),
+        Some((propose, _)) => {
+            return fault(propose.at, format!("propose of {} has to be address or behind-proxy", name.text));
+        }
+    };
     let default = body.get("default").cloned();
     if let (Some(_), Some(node)) = (&secret, &default) {
         return fault(
@@ -243,6 +262,7 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
         default,
         optional: flag("optional")?,
         overridable: flag("overridable")?,
+        propose,
         secret,
         certificate,
         at: name.at,

@@ -103,6 +103,12 @@ impl Conducting {
             Message::Wish(event, answer) => {
                 let _ = answer.send(self.step(event));
             }
+            Message::Out(name, why, done) => {
+                self.new.remove(&name);
+                self.earlier.retain(|(other, _), _| *other != name);
+                let _ = self.step(Event::Out(name, why));
+                drop(done);
+            }
         }
     }
 

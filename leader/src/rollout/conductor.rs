@@ -100,6 +100,7 @@ pub(super) enum Message {
     Ask(Box<Asked>),
     Gone(Name, u64),
     Wish(Event, oneshot::Sender<Result<(), String>>),
+    Out(Name, String, Sender<()>),
 }
 
 /// A request for a lease that is being held.
@@ -168,6 +169,14 @@ impl Conductor {
         let (done, served) = channel();
         if self.send(Message::Begin(Box::new(fresh), done)) {
             let _ = served.recv();
+        }
+    }
+
+    /// A machine is out: it is served nothing more, and nobody waits for it. Blocks until it is so.
+    pub fn out(&self, name: &Name, why: &str) {
+        let (done, left) = channel();
+        if self.send(Message::Out(name.clone(), why.to_owned(), done)) {
+            let _ = left.recv();
         }
     }
 

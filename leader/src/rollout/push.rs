@@ -3,12 +3,13 @@
 
 use crate::authority;
 use crate::config::Config;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use lockstep_edge::Client;
 use lockstep_edge::metrics::Tally;
 use lockstep_edge::tls::Pins;
 use lockstep_edge::trace::{self, REQUEST_ID, RequestId};
+use lockstep_edge::{CallError, Client};
 use lockstep_shared::api::{Notify, NotifyAccepted, Push};
 use lockstep_shared::{Key, Name};
 use std::collections::BTreeMap;
@@ -27,8 +28,10 @@ const FAILED: &str = "failed";
 
 /// The followers that can be told, and how.
 pub struct Pushes {
-    clients: BTreeMap<Name, Arc<Client>>,
+    clients: ArcSwap<BTreeMap<Name, Arc<Client>>>,
     time: Duration,
+    /// The authorities that followers' certificates are of; none where nobody speaks TLS of our own.
+    pins: Option<Arc<Pins>>,
     /// Where this leader is reached.
     addresses: Option<Vec<String>>,
     /// The requests that published the last revisions.
@@ -39,16 +42,48 @@ pub struct Pushes {
 impl Pushes {
     /// Clients for all followers that have an address. A bad address is an error that names the follower.
     pub fn new(config: &Config, keys: &BTreeMap<Name, Key>, pins: &Arc<Pins>) -> Result<Self, String> {
-        let mut clients = BTreeMap::new();
+        let pushes = Self {
+            clients: ArcSwap::default(),
+            time: config.notify_time,
+            pins: config.has_authority().then(|| pins.clone()),
+            addresses: (!config.addresses.is_empty()).then(|| config.addresses.clone()),
+            causes: Mutex::default(),
+            results: Arc::default(),
+        };
         for (name, follower) in &config.followers {
-            let (Some(url), Some(key)) = (&follower.url, keys.get(name)) else { continue };
-            let trust = authority::trust(config, pins, name);
-            let client = Client::trusting(std::slice::from_ref(url), name.as_str(), key.clone(), MOST, &trust)
+            let Some(key) = keys.get(name) else { continue };
+            pushes
+                .put(name, follower.url.as_deref(), key)
                 .map_err(|error| format!("{}: followers.{name}.url: {error}", crate::config::FILE))?;
-            clients.insert(name.clone(), Arc::new(client));
         }
-        let addresses = (!config.addresses.is_empty()).then(|| config.addresses.clone());
-        Ok(Self { clients, time: config.notify_time, addresses, causes: Mutex::default(), results: Arc::default() })
+        Ok(pushes)
+    }
+
+    /// Tells a follower at this address from now on, with this key; one without an address is not told.
+    pub fn put(&self, name: &Name, url: Option<&str>, key: &Key) -> Result<(), CallError> {
+        let client = |url: &str| {
+            let trust = authority::trust(self.pins.as_ref(), name);
+            Client::trusting(&[url.to_owned()], name.as_str(), key.clone(), MOST, &trust).map(Arc::new)
+        };
+        let client = url.map(client).transpose()?;
+        self.clients.rcu(|clients| {
+            let mut clients = BTreeMap::clone(clients);
+            match &client {
+                Some(client) => clients.insert(name.clone(), client.clone()),
+                None => clients.remove(name),
+            };
+            clients
+        });
+        Ok(())
+    }
+
+    /// Tells a follower no more.
+    pub fn remove(&self, name: &Name) {
+        self.clients.rcu(|clients| {
+            let mut clients = BTreeMap::clone(clients);
+            clients.remove(name);
+            clients
+        });
     }
 
     /// A revision was published by the request that is being answered here, if one is.
@@ -82,7 +117,7 @@ impl Pushes {
         let body = self.body(revision, services);
         let cause = trace::current().or_else(|| self.cause(revision));
         let mut pushes = JoinSet::new();
-        for (name, client) in self.clients.iter().filter(|(name, _)| concerns(name)) {
+        for (name, client) in self.clients.load().iter().filter(|(name, _)| concerns(name)) {
             pushes.spawn(self.push(name, client, body.clone(), cause.clone()));
         }
         let mut done = pushes.join_all().await;
@@ -99,9 +134,9 @@ impl Pushes {
     pub async fn tell(&self, machines: Vec<(Name, u64)>) {
         let mut pushes = JoinSet::new();
         for (name, revision) in machines {
-            let Some(client) = self.clients.get(&name) else { continue };
+            let Some(client) = self.clients.load().get(&name).cloned() else { continue };
             let body = self.body(revision, None);
-            pushes.spawn(self.push(&name, client, body, self.cause(revision)));
+            pushes.spawn(self.push(&name, &client, body, self.cause(revision)));
         }
         pushes.join_all().await;
     }

@@ -20,6 +20,8 @@ pub enum Event {
     Ask(Name, Name, LeaseRequest, Sha256),
     /// A machine's request is not held any more.
     Gone(Name),
+    /// A machine is none of the fleet any more: nobody waits for it, and it holds nothing. Why, for people.
+    Out(Name, String),
     /// Time went by.
     Tick,
     /// Somebody wants it to go on.
@@ -56,6 +58,7 @@ impl State {
             Event::Report(name, report) => self.report(&name, &report, now, &mut effects),
             Event::Ask(name, role, request, served) => self.ask(&name, role, request, served, now, &mut effects),
             Event::Gone(name) => self.leases.let_go(&name),
+            Event::Out(name, why) => self.out(&name, why, &mut effects),
             Event::Tick => self.time_goes_by(now, &mut effects),
             Event::Resume(who) => self.resume(&who, now, &mut effects)?,
             Event::Stop(who) => self.stop(&who, now, &mut effects)?,
@@ -199,6 +202,19 @@ impl State {
         effects.push(Effect::Note("rollout returned", told(rollout, &end)));
         rollout.phase = Phase::Returned(end);
         effects.extend([Effect::Keep(None), Effect::Offer]);
+    }
+
+    fn out(&mut self, name: &Name, why: String, effects: &mut Vec<Effect>) {
+        self.heard.remove(name);
+        if self.rollout.as_mut().is_some_and(|rollout| rollout.members.remove(name).is_some()) {
+            effects.push(Effect::Keep(None));
+        }
+        if self.leases.held.remove(name).is_some() {
+            effects.push(Effect::KeepLease(name.clone()));
+        }
+        self.leases.queue.retain(|waiter| waiter.name != *name);
+        let answer = Lease { verdict: api::Verdict::Stopped, why, seconds: 0 };
+        effects.extend([Effect::Answer(name.clone(), answer), Effect::Offer]);
     }
 
     fn time_goes_by(&mut self, now: i64, effects: &mut Vec<Effect>) {

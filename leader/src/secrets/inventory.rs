@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 /// In characters. Shorter values can't be told from other text, so that diffs could not mask them.
-const SHORTEST: usize = 4;
+pub const SHORTEST: usize = 4;
 /// The longest value, in characters.
 const LONGEST: usize = 64 * 1024;
 

@@ -10,6 +10,7 @@
 //! | `revisions.rs` | reading revisions and what differs between them |
 //! | `secrets.rs`, `drafts.rs` | secrets' values; those that wait for a revision |
 //! | `access.rs`, `audit.rs` | API tokens; the audit's chain |
+//! | `followers.rs`, `tokens.rs` | machines that joined; tokens to join with |
 //! | `authority.rs` | the authorities of TLS; what followers say they trust |
 //! | `proven.rs` | what machines ran, and when |
 //! | `rollout.rs` | how revisions reach machines, and restart leases |
@@ -24,6 +25,7 @@ mod authority;
 mod content;
 mod drafts;
 mod error;
+mod followers;
 mod layout1;
 pub mod passphrase;
 mod place;
@@ -37,13 +39,16 @@ mod secrets;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use access::StoredToken;
 pub use audit::{Broken, Chain, StoredRecord};
 pub use drafts::{Place as SecretPlace, Told};
 pub use error::StoreError;
+pub use followers::{Disabled, StoredFollower};
 pub use proven::Proven;
 pub use revisions::{Head, Held, Holdings, Revision, Touch, Touched};
+pub use tokens::{Revoked, StoredJoinToken, Used};
 
 use error::{io_at, sql_at};
 use lockstep_edge::durable;

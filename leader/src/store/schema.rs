@@ -32,9 +32,17 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Makes the tables that came later without a new layout: whoever doesn't know them does without.
 pub(super) fn complete(connection: &Connection) -> rusqlite::Result<()> {
-    use super::{access, audit, authority, drafts, rollout};
-    connection
-        .execute_batch(&[drafts::SCHEMA, audit::SCHEMA, access::SCHEMA, rollout::SCHEMA, authority::SCHEMA].concat())
+    use super::{access, audit, authority, drafts, followers, rollout, tokens};
+    let tables = [
+        drafts::SCHEMA,
+        audit::SCHEMA,
+        access::SCHEMA,
+        rollout::SCHEMA,
+        authority::SCHEMA,
+        followers::SCHEMA,
+        tokens::SCHEMA,
+    ];
+    connection.execute_batch(&tables.concat())
 }
 
 /// What a new file is made with: pages of 8 KB hold a few packed files of usual

@@ -14,6 +14,14 @@ use serde_json::Value;
 /// The helper that every `{{NAME}}` is turned into; not for people.
 pub(super) const PRINT: &str = "lockstep-print";
 
+/// What is said of a setting that has no value and has to have one here.
+const UNSET: &str = "it is not set: set it, or write {{#if NAME}} or {{default NAME \"...\"}}";
+
+/// The setting that an error of a helper asks for, if that is what is wrong.
+pub fn unset(error: &str) -> Option<&str> {
+    error.strip_suffix(UNSET)?.strip_suffix(": ")
+}
+
 /// Handlebars' own helpers that stay, since they are strict already.
 const BUILT_IN: [&str; 13] =
     ["each", "with", "lookup", "raw", "eq", "ne", "gt", "gte", "lt", "lte", "not", "len", "partial-block"];
@@ -189,7 +197,7 @@ fn text_of(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-        Value::Null => Err("it is not set: set it, or write {{#if NAME}} or {{default NAME \"...\"}}".to_owned()),
+        Value::Null => Err(UNSET.to_owned()),
         list => Err(format!("it is {}: say how to print it, with json, yaml or join", kind(list))),
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use analyse::Takes;
 pub use expression::Expression;
-pub use helpers::is_known as is_helper;
+pub use helpers::{is_known as is_helper, unset};
 pub use role::Rule;
 
 /// The folder with templates that others take in; not a role.
@@ -43,6 +43,10 @@ pub struct Templates {
 /// One role's tree.
 #[derive(Debug, Default)]
 pub struct Role {
+    /// What `role.yml` calls it, for people; empty: nothing.
+    pub title: String,
+    /// What `role.yml` says it is, in sentences; empty: nothing.
+    pub description: String,
     /// The compose file, where `role.yml` names one.
     pub compose: Option<SafePath>,
     /// By target path.
@@ -132,7 +136,13 @@ impl Templates {
                 Manifest::default()
             }
         };
-        let mut tree = Role { compose: manifest.compose.clone(), files: BTreeMap::new() };
+        let Manifest { title, description, compose, .. } = &manifest;
+        let mut tree = Role {
+            title: title.clone(),
+            description: description.clone(),
+            compose: compose.clone(),
+            files: BTreeMap::new(),
+        };
         for (name, rest, file) in files.iter().filter(|(_, rest, _)| *rest != "role.yml") {
             let target = match SafePath::new(rest.strip_suffix(".hbs").unwrap_or(rest)) {
                 Ok(target) => target,

@@ -46,6 +46,8 @@ struct Written {
 /// A role's `role.yml`.
 #[derive(Debug, Default)]
 pub(super) struct Manifest {
+    pub(super) title: String,
+    pub(super) description: String,
     pub(super) compose: Option<SafePath>,
     rules: Vec<Written>,
 }
@@ -63,6 +65,8 @@ impl Manifest {
         };
         for (key, value) in node.map().unwrap_or_default() {
             match key.text.as_str() {
+                "title" => value.text().unwrap_or_default().clone_into(&mut manifest.title),
+                "description" => value.text().unwrap_or_default().clone_into(&mut manifest.description),
                 "compose" => match SafePath::new(value.text().unwrap_or_default()) {
                     Ok(path) => manifest.compose = Some(path),
                     Err(bad) => faults.push(Fault::new(file, bad.to_string()).at(value.at)),
@@ -84,15 +88,16 @@ impl Manifest {
                 }
                 other => {
                     let what = format!(
-                        "unknown key {other}{}: role.yml has files: (a rule for each path glob) and compose:",
-                        nearest(other, ["files", "compose"])
+                        "unknown key {other}{}: role.yml has title:, description:, compose: and files: (a rule for each path glob)",
+                        nearest(other, ["title", "description", "files", "compose"])
                     );
                     faults.push(Fault::new(file, what).at(key.at));
                 }
             }
         }
         if node.map().is_none() {
-            faults.push(Fault::new(file, "has to be a mapping with files: and, if wanted, compose:").at(node.at));
+            faults
+                .push(Fault::new(file, "has to be a mapping of title:, description:, compose: and files:").at(node.at));
         }
         manifest
     }

@@ -27,9 +27,48 @@ pub struct Gate {
 }
 
 struct Peer {
-    name: String,
-    key: Key,
-    nonces: Mutex<Nonces>,
+    entry: Entry,
+    nonces: Arc<Mutex<Nonces>>,
+}
+
+/// Who may come in, and what becomes of them.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Their name, which names the key as well.
+    pub name: String,
+    /// The key that they sign with.
+    pub key: Key,
+    /// A further key that they may sign with instead: the next one, or the one before.
+    pub other: Option<Key>,
+    /// Nothing of theirs was seen so far: the first request is news.
+    pub fresh: bool,
+    /// What everything they sign is answered with, where they are out.
+    pub barred: Option<Problem>,
+}
+
+impl Entry {
+    /// Somebody with one key who may come in.
+    pub fn new(name: impl Into<String>, key: Key) -> Self {
+        Self { name: name.into(), key, other: None, fresh: false, barred: None }
+    }
+}
+
+/// Which of a peer's keys signed a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The first one.
+    Key,
+    /// The other one.
+    Other,
+}
+
+impl Peer {
+    fn key(&self, by: By) -> &Key {
+        match (by, &self.entry.other) {
+            (By::Other, Some(other)) => other,
+            _ => &self.entry.key,
+        }
+    }
 }
 
 /// A request that was let in.
@@ -45,7 +84,9 @@ pub struct Admitted {
 /// Signs the answer to one request.
 pub struct Seal {
     peer: Arc<Peer>,
+    by: By,
     request: RequestSignature,
+    created: i64,
 }
 
 impl Gate {
@@ -57,13 +98,31 @@ impl Gate {
             window: Window { skew_seconds: limits.skew_seconds },
             nonces_per_key: limits.nonces_per_key,
         };
-        let span = i64::try_from(limits.skew_seconds).unwrap_or(300) * 2;
-        let peer = |name, key| {
-            Arc::new(Peer { name, key, nonces: Mutex::new(Nonces::new(span, gate.nonces_per_key, clock::now())) })
-        };
-        let peers = keys.into_iter().map(|(name, key)| (name.clone(), peer(name, key))).collect();
-        gate.peers.store(Arc::new(peers));
+        let peers = keys.into_iter().map(|(name, key)| (name.clone(), gate.peer(Entry::new(name, key), None)));
+        gate.peers.store(Arc::new(peers.collect()));
         gate
+    }
+
+    fn peer(&self, entry: Entry, before: Option<&Arc<Peer>>) -> Arc<Peer> {
+        let span = i64::try_from(self.window.skew_seconds).unwrap_or(300) * 2;
+        let fresh = || Arc::new(Mutex::new(Nonces::new(span, self.nonces_per_key, clock::now())));
+        Arc::new(Peer { nonces: before.map_or_else(fresh, |before| before.nonces.clone()), entry })
+    }
+
+    /// Lets somebody in, or changes what is known of them; the next request is
+    /// judged by it. Nonces that were seen stay seen.
+    pub fn put(&self, entry: &Entry) {
+        self.peers.rcu(|peers| {
+            let mut peers = HashMap::clone(peers);
+            let peer = self.peer(entry.clone(), peers.get(&entry.name));
+            peers.insert(entry.name.clone(), peer);
+            peers
+        });
+    }
+
+    /// Why somebody who was let in earlier is out now.
+    pub fn barred(&self, name: &str) -> Option<Problem> {
+        self.peers.load().get(name).and_then(|peer| peer.entry.barred.clone())
     }
 
     /// Checks a request's signature, time and nonce, then reads its body within
@@ -95,24 +154,36 @@ impl Gate {
         };
         let now = clock::now();
         let peers = self.peers.load();
-        let find = |name: &str| peers.get(name).map(|peer| (peer, &peer.key));
-        let verified = match verify_request(&parts, find, &self.decoy, now, self.window) {
+        let find = |name: &str| peers.get(name).map(|peer| (peer, &peer.entry.key));
+        let first = verify_request(&parts, find, &self.decoy, now, self.window);
+        // Only while somebody has two keys: whoever has one is not looked at twice.
+        let other = |name: &str| peers.get(name).and_then(|peer| Some((peer, peer.entry.other.as_ref()?)));
+        let (by, verified) = match first {
+            Err(Refusal::Bad) if peers.values().any(|peer| peer.entry.other.is_some()) => {
+                (By::Other, verify_request(&parts, other, &self.decoy, now, self.window))
+            }
+            first => (By::Key, first),
+        };
+        let verified = match verified {
             Ok(verified) => verified,
             Err(refusal) => {
                 let answer = reply(&refusal.problem());
                 // Its MAC was right: it may know that the answer is ours.
                 return Err(match refusal {
-                    Refusal::Skew { keyid, signature, .. } if peers.contains_key(&keyid) => {
-                        Seal { peer: peers[&keyid].clone(), request: signature }.sign(answer)
+                    Refusal::Skew { keyid, signature, created, .. } if peers.contains_key(&keyid) => {
+                        Seal { peer: peers[&keyid].clone(), by, request: signature, created }.sign(answer)
                     }
                     _ => answer,
                 });
             }
         };
-        let seal = Seal { peer: verified.signer.clone(), request: verified.signature };
+        let seal = Seal { peer: verified.signer.clone(), by, request: verified.signature, created: verified.created };
         let fate = seal.peer.nonces.lock().unwrap_or_else(PoisonError::into_inner).insert(&verified.nonce, now);
         match fate {
-            Fate::Fresh => Ok((seal, verified.digest)),
+            Fate::Fresh => match &seal.peer.entry.barred {
+                None => Ok((seal, verified.digest)),
+                Some(problem) => Err(seal.sign(reply(problem))),
+            },
             Fate::Seen => Err(seal.sign(reply(&Refusal::Replayed.problem()))),
             Fate::Full => {
                 let mut answer = reply(&Refusal::NoncesFull.problem());
@@ -126,7 +197,22 @@ impl Gate {
 impl Seal {
     /// The follower that signed the request.
     pub fn keyid(&self) -> &str {
-        &self.peer.name
+        &self.peer.entry.name
+    }
+
+    /// Which of their keys they signed with.
+    pub fn by(&self) -> By {
+        self.by
+    }
+
+    /// Whether this is the first that was seen of them.
+    pub fn fresh(&self) -> bool {
+        self.peer.entry.fresh
+    }
+
+    /// When the request was signed, by the time that the follower signs with: Unix seconds.
+    pub fn created(&self) -> i64 {
+        self.created
     }
 
     /// Signs an answer: over its status, and its `Content-Digest` (made here
@@ -142,7 +228,7 @@ impl Seal {
         let value = reply.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let cover = if unchanged { Cover::Etag(value) } else { Cover::ContentDigest(value) };
         let signed =
-            sign_response(&self.peer.key, &self.peer.name, status.as_u16(), cover, &self.request, clock::now());
+            sign_response(self.peer.key(self.by), self.keyid(), status.as_u16(), cover, &self.request, clock::now());
         set(&mut reply, SIGNATURE_INPUT, signed.input);
         set(&mut reply, SIGNATURE, signed.signature);
         reply

@@ -53,6 +53,8 @@ pub struct Verified<P> {
     pub signature: RequestSignature,
     /// The digest that the body must have, where one was covered.
     pub digest: Option<Sha256>,
+    /// When it was signed, by the signer's clock: Unix seconds.
+    pub created: i64,
 }
 
 /// Why a request is not let in; each is a 401.
@@ -183,7 +185,7 @@ pub fn verify_request<'k, P>(
         let (created, keyid) = (claims.created, claims.keyid.to_owned());
         return Err(Refusal::Skew { created, server_time: now, window: window.skew_seconds, signature, keyid });
     }
-    Ok(Verified { signer, nonce: claims.nonce.to_owned(), signature, digest })
+    Ok(Verified { signer, nonce: claims.nonce.to_owned(), signature, digest, created: claims.created })
 }
 
 /// Checks a body against the digest that was covered.

@@ -52,8 +52,11 @@ pub(super) async fn fleet(
         };
         let _ = tokio::time::timeout(time, news).await;
     }
-    let fleet = leader.reports.fleet(&leader.published(), &leader.config.followers);
-    let rollout = leader.rollout.view();
-    let ending = blocking(move || Ok::<_, LeaderError>(leader.ending(SOON))).await?;
-    Ok(Json(Fleet { rollout, ending, ..fleet }))
+    blocking(move || Ok::<_, LeaderError>(now(&leader))).await.map(Json)
+}
+
+/// The fleet and its rollout, and the certificates that end soon. May block where a revision is new.
+pub(super) fn now(leader: &Leader) -> Fleet {
+    let fleet = leader.reports.fleet(&leader.published(), &leader.config.members.now());
+    Fleet { rollout: leader.rollout.view(), ending: leader.ending(SOON), ..fleet }
 }

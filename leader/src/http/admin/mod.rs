@@ -6,11 +6,14 @@
 mod access;
 mod audit;
 mod audited;
+mod authority;
 mod certificates;
 mod conf;
 mod door;
 mod extract;
 mod fleet;
+mod fleet_events;
+mod followers;
 mod migration;
 mod observed;
 mod openapi;
@@ -22,6 +25,7 @@ mod rollback;
 mod rollout;
 mod secrets;
 mod settings;
+mod tokens;
 
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
@@ -38,6 +42,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use door::ACTOR;
+pub use followers::{Changed, Rotating};
+pub use tokens::Made as MadeToken;
 
 /// Serves the commands' socket until the leader stops.
 pub async fn serve(leader: Arc<Leader>, listener: UnixListener) {
@@ -90,6 +96,7 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(publishing::plan))
         .routes(routes!(publishing::notify))
         .routes(routes!(fleet::fleet))
+        .routes(routes!(fleet_events::events))
         .routes(routes!(rollout::show))
         .routes(routes!(rollout::events))
         .routes(routes!(rollout::resume))
@@ -114,6 +121,16 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(settings::schema))
         .routes(routes!(access::tokens, access::create))
         .routes(routes!(access::revoke))
+        .routes(routes!(followers::list))
+        .routes(routes!(followers::show, followers::remove))
+        .routes(routes!(followers::disable))
+        .routes(routes!(followers::enable))
+        .routes(routes!(followers::rotate))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(authority::show))
+        .routes(routes!(authority::rotate))
+        .routes(routes!(authority::finish))
         .routes(routes!(audit::audit))
         .routes(routes!(audit::verdict))
         .routes(routes!(secrets::secrets))
@@ -141,7 +158,7 @@ fn nothing_here() -> Problem {
 }
 
 /// For those who failed or were refused again and again.
-fn too_often(seconds: i64) -> Problem {
+pub(super) fn too_often(seconds: i64) -> Problem {
     let detail = format!("too many refusals: wait {seconds} s");
     Problem::new(429, "too-often", "Too many refusals", detail).with("retry_after", seconds)
 }

@@ -2,6 +2,7 @@
 
 use super::audited::Noted;
 use crate::leader::LeaderError;
+use crate::roster::RosterError;
 use crate::store::StoreError;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -67,6 +68,15 @@ impl From<LeaderError> for Refusal {
             LeaderError::Unknown(what) => return Self(Problem::new(404, "unknown", "There is no such thing", what)),
             LeaderError::Conflict(what) => {
                 return Self(Problem::new(409, "conflict", "It doesn't fit what is there", what));
+            }
+            LeaderError::Roster(RosterError::Unknown(_)) => {
+                return Self(Problem::new(404, "unknown", "There is no such follower", error.to_string()));
+            }
+            LeaderError::Roster(RosterError::Declared(_)) => {
+                return Self(Problem::new(409, "declared", "It is declared in a file", error.to_string()));
+            }
+            LeaderError::Roster(RosterError::Already(_) | RosterError::Not(_)) => {
+                return Self(Problem::new(409, "conflict", "It doesn't fit what is there", error.to_string()));
             }
             _ => {}
         }

@@ -51,7 +51,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let refused = |error: &rustls::Error| {
-            Refused::of(error, certificate, chain, &self.name, vec![self.joining.hash], "the token").into()
+            Refused::of(error, certificate, chain, &self.name, &[self.joining.hash], "the token").into()
         };
         let read = chain.iter().filter_map(|der| Certificate::read(der).ok());
         let mut wanted = read.filter(|read| read.is_authority && read.fingerprint == self.joining.hash);

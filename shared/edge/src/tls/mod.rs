@@ -21,7 +21,7 @@ mod refused;
 mod request;
 
 pub use acceptor::Acceptor;
-pub use certificate::{BadPem, Certificate, Identity, authorities, short};
+pub use certificate::{BACKDATED, BadPem, Certificate, Identity, authorities, short};
 pub use joining::Joining;
 pub use pins::Pins;
 pub use refused::{Refused, why};

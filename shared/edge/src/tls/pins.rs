@@ -87,8 +87,8 @@ impl ServerCertVerifier for Verifier {
             None => Err(rustls::CertificateError::UnknownIssuer.into()),
         };
         verified.map_err(|error| {
-            let pinned = set.authorities.iter().map(|authority| authority.fingerprint).collect();
-            Refused::of(&error, certificate, chain, &self.name, pinned, &self.pins.place).into()
+            let pinned: Vec<Sha256> = set.authorities.iter().map(|authority| authority.fingerprint).collect();
+            Refused::of(&error, certificate, chain, &self.name, &pinned, &self.pins.place).into()
         })
     }
 

@@ -65,7 +65,7 @@ impl Refused {
         certificate: &CertificateDer<'_>,
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        pinned: Vec<Sha256>,
+        pinned: &[Sha256],
         place: &str,
     ) -> Self {
         let time =
@@ -85,8 +85,8 @@ impl Refused {
                 presented: read.map_or_else(|_| "nobody".to_owned(), |read| read.names.join(", ")),
             },
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-                let authorities = chain.iter().filter_map(|der| Certificate::read(der).ok());
-                let top = authorities.filter(|read| read.is_authority).last();
+                let mut authorities = chain.iter().filter_map(|der| Certificate::read(der).ok());
+                let top = authorities.rfind(|read| read.is_authority);
                 let shown = match (top, read) {
                     (Some(top), _) => format!("{}, {}", short(&top.fingerprint), named(&top.subject)),
                     (None, Ok(read)) if !read.issuer.is_empty() => named(&read.issuer),

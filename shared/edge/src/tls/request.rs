@@ -17,7 +17,7 @@ impl Requested {
     /// The name in it is for people: the leader goes by who asks.
     pub fn new(name: &str) -> Result<Self, BadPem> {
         let (key, params) = parts(name)?;
-        let csr = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(failed)?;
+        let csr = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(|error| failed(&error))?;
         Ok(Self { key: Zeroizing::new(key.serialize_pem()), csr })
     }
 }
@@ -26,18 +26,18 @@ impl Requested {
 /// own: whoever pins the authority refuses it.
 pub fn placeholder(name: &str) -> Result<Identity, BadPem> {
     let (key, params) = parts(name)?;
-    let certificate = params.self_signed(&key).map_err(failed)?;
+    let certificate = params.self_signed(&key).map_err(|error| failed(&error))?;
     Identity::from_pem(&certificate.pem(), &Zeroizing::new(key.serialize_pem()))
 }
 
 fn parts(name: &str) -> Result<(KeyPair, CertificateParams), BadPem> {
-    let key = KeyPair::generate().map_err(failed)?;
+    let key = KeyPair::generate().map_err(|error| failed(&error))?;
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     Ok((key, params))
 }
 
-fn failed(error: rcgen::Error) -> BadPem {
+fn failed(error: &rcgen::Error) -> BadPem {
     BadPem(format!("a certificate could not be asked for: {error}"))
 }
