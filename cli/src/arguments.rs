@@ -241,6 +241,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         root: Root,
     },
+    /// Make this machine a follower, with a token from its leader
+    JoinPlatform {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::JoinOptions,
+    },
     /// Make, show and revoke tokens that machines join with
     Tokens {
         #[command(subcommand)]

@@ -5,6 +5,7 @@ mod arguments;
 mod command;
 mod exit;
 mod hidden;
+mod joining;
 mod moment;
 mod printable;
 mod progress;

@@ -19,6 +19,11 @@ pub(crate) fn at(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| shown(time, TimeZone::system()))
 }
 
+/// A time as HTTP's `Date` has it (RFC 9110 section 5.6.7), in Unix seconds.
+pub(crate) fn http_date(text: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|time| time.timestamp().as_second())
+}
+
 /// A span: `45s`, `30m`, `12h`, `90d`, `2w`. Seconds.
 pub(crate) fn span(text: &str) -> Result<i64, Failed> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -77,6 +82,12 @@ mod tests {
         for text in ["", "d", "0d", "-3d", "5", "1y", "1.5h", "99999999999999999d"] {
             assert!(span(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_date_of_http_is_a_time() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("soon"), None);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Config {
     pub name: Name,
     /// The key it shares with the leader.
     pub key: Key,
+    /// The file that it is in; `None` where it stands in the configuration itself.
+    pub key_file: Option<PathBuf>,
     /// What it writes below.
     pub data_folder: PathBuf,
     /// Its own memory.
@@ -220,6 +222,7 @@ pub fn load(root: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
         authorities,
         name: leader.name,
         key,
+        key_file: leader.key_file.map(|file| root.join(file)),
         data_folder,
         state_folder,
         docker,

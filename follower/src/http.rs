@@ -28,7 +28,7 @@ const ROUTES: [&str; 5] = ["/notify", "/status", "/healthz", "/readyz", "/metric
 /// What a request is answered from.
 pub struct Desk {
     /// Who may notify.
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// Bounds of what comes in.
     pub limits: Arc<Limits>,
     /// Where a notification goes.
@@ -138,7 +138,7 @@ impl Desk {
         }
     }
 
-    fn notify(self: &Arc<Self>, admitted: &Admitted, id: &RequestId) -> Reply {
+    fn notify(&self, admitted: &Admitted, id: &RequestId) -> Reply {
         let notify: Notify = match serde_json::from_slice(&admitted.body) {
             Ok(notify) => notify,
             Err(error) => {
@@ -148,11 +148,11 @@ impl Desk {
         };
         if notify.leader.is_some() {
             let told = Told { addresses: notify.leader, ..Told::default() };
-            let desk = self.clone();
+            let (trusted, board) = (self.trusted.clone(), self.board.clone());
             // A disk that is slow doesn't hold up the answer.
             tokio::task::spawn_blocking(move || {
-                if desk.trusted.take(told) {
-                    desk.board.tell_again();
+                if trusted.take(told) {
+                    board.tell_again();
                 }
             });
         }

@@ -21,6 +21,7 @@ pub mod error;
 pub mod follow;
 pub mod http;
 pub mod journal;
+pub mod key;
 pub mod lease;
 mod metrics;
 pub mod previous;
@@ -48,6 +49,7 @@ use crate::compose::Compose;
 use crate::docker::Engine;
 use crate::follow::Follow;
 use crate::http::{Desk, Meters};
+use crate::key::Keyring;
 use crate::pull::Leader;
 use crate::queue::Queue;
 use crate::store::Store;
@@ -85,9 +87,11 @@ pub async fn run(
     let data_folder = config.data_folder.canonicalize().unwrap_or_else(|_| config.data_folder.clone());
     let board = Arc::new(Board::new(running, owes, failed, config.docker.is_some(), &data_folder));
     let leases = applied.as_ref().is_some_and(|applied| applied.leased);
-    let leader = Arc::new(Leader::new(trusted.client.clone(), config.name.clone(), leases));
-    let queue = Arc::new(Queue::default());
     let limits = Arc::new(config.limits.clone());
+    let gate = Arc::new(Gate::new([(config.name.to_string(), config.key.clone())], &limits));
+    let keys = Arc::new(Keyring::open(&config, trusted.client.clone(), gate.clone()));
+    let leader = Arc::new(Leader::new(trusted.client.clone(), keys.clone(), config.name.clone(), leases));
+    let queue = Arc::new(Queue::default());
     let docker = config.docker.as_ref().map(|docker| Docker {
         engine: Arc::new(Engine::new(&docker.host, &docker.project)),
         compose: Compose::new(docker.compose.clone(), &docker.host, &docker.project, &config.root),
@@ -106,7 +110,7 @@ pub async fn run(
     }
     let (stop, stopping) = watch::channel(false);
     let desk = Arc::new(Desk {
-        gate: Gate::new([(config.name.to_string(), config.key.clone())], &limits),
+        gate,
         limits: limits.clone(),
         queue: queue.clone(),
         board: board.clone(),
@@ -127,7 +131,7 @@ pub async fn run(
     let serving = tokio::spawn(server::serve(listener, tls, limits, stopping.clone(), move |request, _| {
         desk.clone().answer(request)
     }));
-    let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), trusted, engine));
+    let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), trusted, keys, engine));
     let applying =
         Applier::new(leader.clone(), docker, store, board.clone(), config.state_folder.join("staging"), applied);
     let mut following = tokio::spawn(Follow::new(applying, leader, queue, board, config.on_drift).run(stopping));

@@ -2,6 +2,7 @@
 //! leader is away. Decides nothing about what is done with it.
 
 use crate::cause::Cause;
+use crate::key::{self, Keyring};
 use bytes::Bytes;
 use http::header::{IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderName, Method, StatusCode};
@@ -29,6 +30,7 @@ const MOST_KEPT: usize = 4 * 1024 * 1024;
 /// The leader, as this follower sees it.
 pub struct Leader {
     client: Arc<Client>,
+    keys: Arc<Keyring>,
     name: Name,
     /// What came last: what the next delta may be from.
     last: Mutex<Option<Arc<Bundle>>>,
@@ -97,8 +99,9 @@ impl PullError {
 
 impl Leader {
     /// The leader behind `client`, for the follower `name`; `leases` is what it last said of restarts.
-    pub fn new(client: Arc<Client>, name: Name, leases: bool) -> Self {
-        Self { client, name, last: Mutex::default(), leases: AtomicBool::new(leases), cause: Cause::default() }
+    pub fn new(client: Arc<Client>, keys: Arc<Keyring>, name: Name, leases: bool) -> Self {
+        let (last, leases, cause) = (Mutex::default(), AtomicBool::new(leases), Cause::default());
+        Self { client, keys, name, last, leases, cause }
     }
 
     /// Whether it wants to be asked before containers are restarted.
@@ -122,7 +125,7 @@ impl Leader {
         if base.is_some() {
             headers.push((HeaderName::from_static("a-im"), DELTA.to_owned()));
         }
-        let answer = self.client.send(Method::GET, &target, &headers, None, limit).await?;
+        let answer = self.call(Method::GET, &target, &headers, None, limit).await?;
         let pulled = match (answer.status, base) {
             (StatusCode::NOT_MODIFIED, _) => Ok(Pulled::Same),
             (StatusCode::OK, _) => self.take(Bundle::from_json(&answer.body)?),
@@ -145,6 +148,40 @@ impl Leader {
         self.cause.request().map(|id| (REQUEST_ID, id.to_string()))
     }
 
+    /// A signed request; with the key before where a new one is on trial and refused.
+    async fn call(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(HeaderName, String)],
+        body: Option<Bytes>,
+        limit: Duration,
+    ) -> Result<Answer, CallError> {
+        let number = self.client.key_number();
+        let first = self.client.send(method.clone(), target, headers, body.clone(), limit).await;
+        let error = match first {
+            Ok(answer) => {
+                self.keys.answered(answer.key);
+                return Ok(answer);
+            }
+            Err(error) if key::refuses(&error) => error,
+            Err(error) => return Err(error),
+        };
+        // One that was replaced while the request was under way is refused rightly: the new one is tried.
+        let replaced = self.client.key_number() != number;
+        if !replaced && !self.keys.fall_back() {
+            return Err(error);
+        }
+        if let Ok(answer) = self.client.send(method, target, headers, body, limit).await {
+            self.keys.answered(answer.key);
+            return Ok(answer);
+        }
+        if !replaced {
+            self.keys.go_on();
+        }
+        Err(error)
+    }
+
     fn take(&self, (bundle, told): (Bundle, Told)) -> Result<Pulled, PullError> {
         if bundle.machine != self.name {
             return Err(PullError::Machine(bundle.machine));
@@ -163,8 +200,7 @@ impl Leader {
     /// Asks whether containers may be restarted now. The leader holds the question until it is so, for up to a minute.
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Lease, PullError> {
         let body = Bytes::from(serde_json::to_vec(request).unwrap_or_default());
-        let answer =
-            self.client.send(Method::POST, "/lease", self.caused().as_slice(), Some(body), ANSWER + WAIT).await?;
+        let answer = self.call(Method::POST, "/lease", self.caused().as_slice(), Some(body), ANSWER + WAIT).await?;
         if !answer.status.is_success() {
             return Err(refused(&answer));
         }
@@ -178,19 +214,15 @@ impl Leader {
     /// Tells the leader how this follower is, and hears what it lacks.
     pub async fn report(&self, status: &Status) -> Result<Option<api::Told>, PullError> {
         let body = Bytes::from(serde_json::to_vec(status).unwrap_or_default());
-        let answer = self.client.send(Method::POST, "/status", self.caused().as_slice(), Some(body), ANSWER).await?;
-        match answer.status {
+        let answer = self.call(Method::POST, "/status", self.caused().as_slice(), Some(body), ANSWER).await?;
+        let told = match answer.status {
             // What can't be read is of a later leader, and this follower does without.
-            StatusCode::OK => {
-                self.cause.told(status);
-                Ok(serde_json::from_slice::<StatusAnswer>(&answer.body).ok().map(|answer| answer.told))
-            }
-            code if code.is_success() => {
-                self.cause.told(status);
-                Ok(None)
-            }
-            _ => Err(refused(&answer)),
-        }
+            StatusCode::OK => serde_json::from_slice::<StatusAnswer>(&answer.body).ok().map(|answer| answer.told),
+            status if status.is_success() => None,
+            _ => return Err(refused(&answer)),
+        };
+        self.cause.told(status);
+        Ok(told)
     }
 }
 

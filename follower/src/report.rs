@@ -3,6 +3,7 @@
 
 use crate::board::Board;
 use crate::docker::Engine;
+use crate::key::Keyring;
 use crate::pull::Leader;
 use crate::trust::Trusted;
 use lockstep_edge::backoff::Backoff;
@@ -18,7 +19,13 @@ const EVERY: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Reports for as long as it is polled.
-pub async fn run(board: Arc<Board>, leader: Arc<Leader>, trusted: Arc<Trusted>, engine: Option<Arc<Engine>>) {
+pub async fn run(
+    board: Arc<Board>,
+    leader: Arc<Leader>,
+    trusted: Arc<Trusted>,
+    keys: Arc<Keyring>,
+    engine: Option<Arc<Engine>>,
+) {
     let mut changes = board.subscribe();
     let mut backoff = Backoff::for_contact();
     let mut told = true;
@@ -28,7 +35,12 @@ pub async fn run(board: Arc<Board>, leader: Arc<Leader>, trusted: Arc<Trusted>, 
         let status = Status { trust: Some(trusted.words()), ..board.report() };
         match leader.report(&status).await {
             Ok(lacks) => {
-                if lacks.is_some_and(|told| trusted.take(told)) {
+                let news = lacks.is_some_and(|mut told| {
+                    // With the new key the next report is signed at once: the old one is out as soon as it came.
+                    let rekeyed = told.key.take().is_some_and(|key| keys.take(&key));
+                    trusted.take(told) || rekeyed
+                });
+                if news {
                     // It waits to hear that it was taken.
                     board.tell_again();
                 }

@@ -1,11 +1,13 @@
 //! Ten thousand followers that long-poll one leader over HTTP: what each costs
 //! it in memory, how soon all are told of a publication, and how soon all are
-//! back after it was started anew. `LOCKSTEP_BIN=... cargo bench -p
-//! lockstep-leader --bench polls [-- FOLLOWERS]`; one line each, with what it may be at most.
+//! back after it was started anew; in the clear, and over TLS. `LOCKSTEP_BIN=...
+//! cargo bench -p lockstep-leader --bench polls [-- FOLLOWERS]`; one line each,
+//! with what it may be at most.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
 use lockstep_edge::backoff::Backoff;
+use lockstep_edge::tls::{Pins, authorities, identity};
 use lockstep_edge::{clock, listen, random};
 use lockstep_shared::Key;
 use lockstep_shared::signature::sign_request;
@@ -18,9 +20,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio_rustls::TlsConnector;
 
 /// A leader in a process of its own.
 struct Leader {
@@ -42,24 +45,28 @@ fn main() {
     listen::raise_open_files();
     let followers = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(10_000);
     let binary = std::env::var_os("LOCKSTEP_BIN").map(PathBuf::from).expect("LOCKSTEP_BIN names the program");
-    let folder = tempfile::tempdir().unwrap();
-    let keys = lay_out(folder.path(), followers);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(measure(&binary, folder.path(), keys));
+    for tls in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = lay_out(folder.path(), followers, tls);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(measure(&binary, folder.path(), keys, tls));
+    }
 }
 
-async fn measure(binary: &Path, root: &Path, keys: Vec<Key>) {
+async fn measure(binary: &Path, root: &Path, keys: Vec<Key>, tls: bool) {
     let count = keys.len();
     let mut leader = Leader::start(binary, root);
     let empty = leader.memory();
-    let (seen, address) = (Arc::new(Seen::default()), leader.address);
+    let seen = Arc::new(Seen::default());
+    let way = Arc::new(Way { address: leader.address, tls: tls.then(|| pinned(binary, root)) });
     for (number, key) in keys.into_iter().enumerate() {
-        let seen = seen.clone();
-        tokio::spawn(async move { follow(address, &format!("m-{number}"), &key, &seen).await });
+        let (seen, way) = (seen.clone(), way.clone());
+        tokio::spawn(async move { follow(&way, &format!("m-{number}"), &key, &seen).await });
     }
     seen.until(&seen.held, count).await;
     let each = leader.memory().saturating_sub(empty) / 1024 / count;
-    row(&format!("{count} followers hold a poll: leader's memory for each, KB"), each, 18);
+    let (over, most, slowest, back) = if tls { (" over TLS", 28, 800, 20_000) } else { ("", 18, 400, 2000) };
+    row(&format!("{count} followers hold a poll{over}: leader's memory for each, KB"), each, most);
 
     let mut spread = Vec::new();
     for number in 1..=5 {
@@ -75,8 +82,8 @@ async fn measure(binary: &Path, root: &Path, keys: Vec<Key>) {
         seen.until(&seen.held, count).await;
     }
     spread.sort();
-    row("  all told of a publication, from the first to the last, ms", millis(spread[2]), 400);
-    row("  the same, the slowest of five", millis(spread[4]), 400);
+    row("  all told of a publication, from the first to the last, ms", millis(spread[2]), slowest);
+    row("  the same, the slowest of five", millis(spread[4]), slowest);
     row("  forgotten", seen.forgotten.load(Ordering::SeqCst), 0);
 
     seen.back.store(0, Ordering::SeqCst);
@@ -85,8 +92,35 @@ async fn measure(binary: &Path, root: &Path, keys: Vec<Key>) {
     let leader = Leader::start(binary, root);
     let ready = Instant::now();
     seen.until(&seen.back, count).await;
-    row("  all back after it was killed and started anew, ms", millis(ready.elapsed()), 2000);
+    row("  all back after it was killed and started anew, ms", millis(ready.elapsed()), back);
     drop(leader);
+}
+
+/// How a follower reaches the leader.
+struct Way {
+    address: SocketAddr,
+    tls: Option<TlsConnector>,
+}
+
+/// A connection, in the clear or not.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
+impl Way {
+    async fn connect(&self) -> std::io::Result<Box<dyn Wire>> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = rustls::pki_types::ServerName::try_from(identity::LEADER).unwrap();
+        Ok(Box::new(tls.connect(name, stream).await?))
+    }
+}
+
+fn pinned(binary: &Path, root: &Path) -> TlsConnector {
+    let shown = Command::new(binary).args(["ca", "show", "--pem", "--root"]).arg(root).output().unwrap();
+    let authorities = authorities(&String::from_utf8(shown.stdout).unwrap()).unwrap();
+    let config = Arc::new(Pins::new("the leader", authorities)).client(identity::LEADER).unwrap();
+    TlsConnector::from(Arc::new(config))
 }
 
 impl Seen {
@@ -121,7 +155,7 @@ impl Leader {
         let mut process = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("ready http://").expect("the ready line").parse().unwrap();
+        let address = line.trim().split_once("://").expect("the ready line").1.parse().unwrap();
         Self { process, address }
     }
 
@@ -141,26 +175,25 @@ impl Drop for Leader {
 }
 
 /// One follower, as far as the leader sees it.
-async fn follow(address: SocketAddr, name: &str, key: &Key, seen: &Seen) {
+async fn follow(way: &Way, name: &str, key: &Key, seen: &Seen) {
     let (mut known, mut backoff) = (String::new(), Backoff::for_contact());
     loop {
-        let _ = connected(address, name, key, seen, &mut known, &mut backoff).await;
+        let _ = connected(way, name, key, seen, &mut known, &mut backoff).await;
         tokio::time::sleep(backoff.next_wait()).await;
     }
 }
 
 /// As long as one connection lasts.
 async fn connected(
-    address: SocketAddr,
+    way: &Way,
     name: &str,
     key: &Key,
     seen: &Seen,
     known: &mut String,
     backoff: &mut Backoff,
 ) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (status, etag) = ask(&mut stream, name, key, None, known).await?;
+    let mut stream = way.connect().await?;
+    let (status, etag) = ask(&mut *stream, name, key, None, known).await?;
     backoff.reset();
     seen.add(&seen.back);
     if status == 200 {
@@ -170,7 +203,7 @@ async fn connected(
         seen.held.fetch_add(1, Ordering::SeqCst);
         seen.news.notify_waiters();
         let asked = Instant::now();
-        let answer = ask(&mut stream, name, key, Some("wait=60s"), known).await;
+        let answer = ask(&mut *stream, name, key, Some("wait=60s"), known).await;
         seen.held.fetch_sub(1, Ordering::SeqCst);
         match answer? {
             (200 | 226, etag) => {
@@ -186,7 +219,7 @@ async fn connected(
 
 /// One signed request; the answer's status and tag.
 async fn ask(
-    stream: &mut TcpStream,
+    stream: &mut (impl Wire + ?Sized),
     name: &str,
     key: &Key,
     query: Option<&str>,
@@ -221,7 +254,7 @@ async fn ask(
 }
 
 /// A role with one small file, and so many machines.
-fn lay_out(root: &Path, followers: usize) -> Vec<Key> {
+fn lay_out(root: &Path, followers: usize, tls: bool) -> Vec<Key> {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     fs::create_dir_all(root.join("templates/role/app/conf")).unwrap();
     fs::create_dir_all(root.join("config-leader/conf")).unwrap();
@@ -236,7 +269,8 @@ fn lay_out(root: &Path, followers: usize) -> Vec<Key> {
         .enumerate()
         .map(|(number, key)| format!("\"m-{number}\": {{\"role\": \"role\", \"key\": \"{key}\"}}"))
         .collect();
-    let config = format!("{{\"http\": {{\"port\": {port}}}, \"followers\": {{{}}}}}", entries.join(",\n"));
+    let config =
+        format!("{{\"http\": {{\"port\": {port}, \"tls\": {tls}}}, \"followers\": {{{}}}}}", entries.join(",\n"));
     let path = root.join("config-leader/conf/config-leader.json");
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     std::io::Write::write_all(&mut file, config.as_bytes()).unwrap();

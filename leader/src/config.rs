@@ -300,10 +300,20 @@ impl Config {
         Ok(())
     }
 
-    /// The hosts of its addresses.
+    /// The hosts that its certificate names beside its fixed name, for other programs that go
+    /// by the address: of its addresses, where it listens, and this machine itself.
     pub fn hosts(&self) -> Vec<String> {
-        let hosts = self.addresses.iter().filter_map(|address| lockstep_edge::client::address(address));
-        hosts.map(|address| address.host).collect()
+        let told = self.addresses.iter().filter_map(|address| lockstep_edge::client::address(address));
+        let told = told.map(|address| address.host);
+        let listens = [Some(self.http.ip), self.admin.as_ref().map(|admin| admin.ip)];
+        let listens = listens.into_iter().flatten().filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+        let mut hosts: Vec<String> = Vec::new();
+        for host in told.chain(listens).chain(["localhost", "127.0.0.1"].map(str::to_owned)) {
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        hosts
     }
 
     /// The unix socket on which commands reach the running leader.

@@ -77,6 +77,12 @@ impl Reports {
         last.get(machine.as_str()).map(|report| report.seen.load(Ordering::Relaxed))
     }
 
+    /// Until when the certificate holds that a follower last showed, Unix seconds.
+    pub fn certificate_ends(&self, machine: &Name) -> Option<i64> {
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        last.get(machine.as_str())?.said()?.trust.as_ref()?.certificate_ends
+    }
+
     /// Grows with every report.
     pub fn sequence(&self) -> watch::Receiver<u64> {
         self.sequence.subscribe()

@@ -225,11 +225,12 @@ impl Leader {
         })
     }
 
-    /// Who a rotation of the authority waits for: whoever ever said what it trusts.
+    /// Who a rotation of the authority waits for: whoever joined, and of those in the file
+    /// whoever ever said what it trusts.
     pub fn pinning(&self) -> Vec<Name> {
         let active = self.config.members.active();
-        let heard = active.iter().filter(|member| self.authority.heard(&member.name));
-        heard.map(|member| member.name.clone()).collect()
+        let known = active.iter().filter(|member| member.joined.is_some() || self.authority.heard(&member.name));
+        known.map(|member| member.name.clone()).collect()
     }
 
     /// The hosts that a follower's certificate names beside its fixed name, so that other

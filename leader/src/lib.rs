@@ -24,6 +24,7 @@ pub mod mask;
 pub mod memo;
 pub mod meters;
 pub mod migration;
+mod moved;
 pub mod platform;
 pub mod press;
 pub mod publication;
@@ -82,6 +83,7 @@ pub async fn run(
     tracing::info!(%address, revision = leader.published().revision.number, machines = leader.config.members.active().len(), "the leader serves");
     ready(leader.config.http.tls, address);
     let keeping = tokio::spawn(leader.authority.clone().keep(stop.clone()));
+    let moving = tokio::spawn(moved::tell(leader.clone()));
     let tls = leader.authority.acceptor().filter(|_| leader.config.http.tls);
     let limits = Arc::new(leader.config.limits.clone());
     let routed = leader.clone();
@@ -90,7 +92,7 @@ pub async fn run(
     })
     .await;
     ends.abort();
-    let _ = (admin.await, people.await, keeping.await);
+    let _ = (admin.await, people.await, keeping.await, moving.await);
     leader.audit.flush();
     leader.audit.note(&audit::Event::done(&me, "stop", ""));
     let _ = std::fs::remove_file(leader.config.socket());

@@ -6,6 +6,7 @@ use crate::fleet::Heard;
 use crate::leader::LeaderError;
 use crate::memo::Memo;
 use crate::migration;
+use crate::platform::Platform;
 use crate::publication::{Outline, Publication};
 use crate::published::Published;
 use crate::release::{self, Release};
@@ -14,7 +15,7 @@ use crate::rollout::strategy::Strategy;
 use crate::rollout::{Fresh, Launch, Standing, bundles, digests};
 use crate::roster;
 use crate::secrets::{Drafts, Secrets, Used};
-use crate::source::Source;
+use crate::source::{PLATFORM, Source};
 use crate::store::{Revision, Store};
 use lockstep_edge::clock;
 use lockstep_shared::{Name, Sha256};
@@ -218,7 +219,12 @@ impl Press {
         drafts: Drafts,
     ) -> Result<(Revision, Used), LeaderError> {
         let machines = release::machines(&self.config);
-        let release = Release::compile(&source, &machines, &mut self.memo);
+        // What was published may name machines that have left since.
+        let also = match drafts {
+            Drafts::Ignored => source.text(PLATFORM).ok().flatten().map(Platform::machines_named).unwrap_or_default(),
+            Drafts::Read | Drafts::Kept => self.config.members.disabled(),
+        };
+        let release = Release::compile_naming(&source, &machines, &also, &mut self.memo);
         let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store), drafts);
         let bundles = release.render(&machines, &machines, &mut secrets, number, &mut self.memo)?;
         let revision = Revision {

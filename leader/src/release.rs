@@ -77,9 +77,15 @@ impl Release {
     /// Reads and compiles, as far as `memo` doesn't know it. `machines` are
     /// those that the platform file may name.
     pub fn compile(source: &Source, machines: &[Machine], memo: &mut Memo) -> Self {
+        Self::compile_naming(source, machines, &[], memo)
+    }
+
+    /// The same, where the platform file may name further machines: those that are disabled.
+    pub fn compile_naming(source: &Source, machines: &[Machine], also: &[Name], memo: &mut Memo) -> Self {
         let compiled = memo.compiled(source, || Compiled::of(source));
         let mut faults = compiled.faults.clone();
-        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+        let names = machines.iter().map(|machine| &machine.name).chain(also);
+        let names: Vec<&str> = names.map(Name::as_str).collect();
         let (text, more) = text(source, PLATFORM);
         faults.extend(more);
         let (platform, more) = Platform::read(&text, &compiled.settings, &names);

@@ -7,7 +7,7 @@ use crate::exit::{Done, Failed, failed};
 use crate::moment;
 use crate::socket::Socket;
 use clap::Subcommand;
-use lockstep_leader::authority::{Shown, Stage};
+use lockstep_leader::authority::{Authorities, Stage};
 use serde::{Deserialize, Serialize};
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -38,9 +38,9 @@ pub(crate) enum Ca {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Finished {
+struct FinishedRotation {
     left: Vec<String>,
-    authority: Shown,
+    authority: Authorities,
 }
 
 pub(super) async fn run(root: &Path, ca: Ca) -> Result<Done, Failed> {
@@ -48,7 +48,7 @@ pub(super) async fn run(root: &Path, ca: Ca) -> Result<Done, Failed> {
     let nothing = serde_json::json!({});
     match ca {
         Ca::Show { pem, json } => {
-            let shown: Shown = socket.get("/admin/authority").await?;
+            let shown: Authorities = socket.get("/admin/authority").await?;
             if json {
                 print_json(&shown)?;
             } else if pem {
@@ -58,7 +58,7 @@ pub(super) async fn run(root: &Path, ca: Ca) -> Result<Done, Failed> {
             }
         }
         Ca::Rotate { finish: false, json, .. } => {
-            let shown: Shown = socket.post("/admin/authority/rotate", &nothing).await?;
+            let shown: Authorities = socket.post("/admin/authority/rotate", &nothing).await?;
             if json {
                 print_json(&shown)?;
             } else {
@@ -67,7 +67,7 @@ pub(super) async fn run(root: &Path, ca: Ca) -> Result<Done, Failed> {
             }
         }
         Ca::Rotate { finish: true, yes, json } => {
-            let shown: Shown = socket.get("/admin/authority").await?;
+            let shown: Authorities = socket.get("/admin/authority").await?;
             let missing: Vec<String> = missing(&shown).iter().map(|name| (*name).to_string()).collect();
             if !missing.is_empty() {
                 let names = missing.join(", ");
@@ -80,7 +80,7 @@ pub(super) async fn run(root: &Path, ca: Ca) -> Result<Done, Failed> {
                     return Err(failed("nothing was changed: lockstep ca show tells for whom it waits"));
                 }
             }
-            let done: Finished = socket.post("/admin/authority/finish", &nothing).await?;
+            let done: FinishedRotation = socket.post("/admin/authority/finish", &nothing).await?;
             if json {
                 print_json(&done)?;
             } else {
@@ -97,11 +97,11 @@ pub(super) async fn run(root: &Path, ca: Ca) -> Result<Done, Failed> {
     Ok(Done::Good)
 }
 
-fn missing(shown: &Shown) -> Vec<&lockstep_shared::Name> {
+fn missing(shown: &Authorities) -> Vec<&lockstep_shared::Name> {
     shown.followers.iter().filter(|follower| follower.missing).map(|follower| &follower.name).collect()
 }
 
-fn screen(shown: &Shown) -> String {
+fn screen(shown: &Authorities) -> String {
     let mut authorities = table(["authority", "fingerprint", "ends", "now"]);
     for authority in &shown.authorities {
         authorities.add_row([

@@ -18,6 +18,7 @@ mod going;
 mod history;
 mod import;
 mod init;
+mod join;
 mod leader;
 mod live;
 mod lookback;
@@ -51,6 +52,7 @@ pub(crate) use going::Going;
 pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
 pub(crate) use init::Options as InitOptions;
+pub(crate) use join::Options as JoinOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
 pub(crate) use rollout::Steer;
@@ -83,6 +85,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Secrets { secrets: Secrets::Lock | Secrets::Unlock, .. }
         | Command::Man { .. }
         | Command::ImportPryv { .. }
+        | Command::JoinPlatform { .. }
         | Command::InitPlatform { .. }
         | Command::Completions { .. } => remote::refuse()?,
         _ => {}
@@ -119,6 +122,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Followers { root, followers } => wait_for(followers::run(&root.path(), followers)),
         Command::Ca { root, ca } => wait_for(ca::run(&root.path(), ca)),
         Command::Audit { root, options } => wait_for(audit::run(&root.path(), options)),
+        Command::JoinPlatform { root, options } => wait_for(join::run(&root.path(), options)),
         Command::Man { out } => man::run(&out),
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),
         Command::InitPlatform { root, options } => init::run(&root.path(), &options),

@@ -8,6 +8,7 @@ use lockstep_leader::memo::Memo;
 use lockstep_leader::published::tar;
 use lockstep_leader::release::{self, Release};
 use lockstep_leader::render::Machine;
+use lockstep_leader::roster;
 use lockstep_leader::secrets::{Drafts, Secrets};
 use lockstep_leader::source::Source;
 use lockstep_leader::store::Store;
@@ -38,6 +39,10 @@ pub(super) fn run(
 
 fn render(config: &Config, role: &str, machine: Option<&str>) -> Result<Arc<Bundle>, Failed> {
     let role = Name::new(role)?;
+    let store = Store::peek(&config.state)?;
+    if let Some(store) = &store {
+        roster::load(&config.members, store)?;
+    }
     let all = release::machines(config);
     let chosen = match machine {
         Some(name) => match all.iter().find(|machine| machine.name.as_str() == name) {
@@ -49,10 +54,7 @@ fn render(config: &Config, role: &str, machine: Option<&str>) -> Result<Arc<Bund
                 )));
             }
             None => {
-                return Err(failed(format!(
-                    "no follower is called {name}: declare it in {}",
-                    lockstep_leader::config::FILE
-                )));
+                return Err(failed(format!("no follower is called {name}: lockstep followers list names them")));
             }
         },
         None => all.iter().find(|machine| machine.role == role).cloned().unwrap_or_else(|| Machine {
@@ -64,12 +66,11 @@ fn render(config: &Config, role: &str, machine: Option<&str>) -> Result<Arc<Bund
     };
     let source = Source::read(&config.platform, &config.templates)?;
     let mut memo = Memo::default();
-    let release = Release::compile(&source, &all, &mut memo);
+    let release = Release::compile_naming(&source, &all, &config.members.disabled(), &mut memo);
     if !release.compiled.templates.roles.contains_key(&role) {
         let roles: Vec<&str> = release.compiled.templates.roles.keys().map(Name::as_str).collect();
         return Err(failed(format!("no role is called {role}; roles of this release: {}", roles.join(", "))));
     }
-    let store = Store::peek(&config.state)?;
     if store.is_none() && release.compiled.settings.by_name.values().any(|setting| setting.secret.is_some()) {
         say(
             "no leader has made this platform's secrets yet: they are random in what follows, and other ones each time",

@@ -7,6 +7,7 @@ use lockstep_leader::leader::LeaderError;
 use lockstep_leader::memo::Memo;
 use lockstep_leader::migration;
 use lockstep_leader::release::{self, Release};
+use lockstep_leader::roster;
 use lockstep_leader::secrets::{Drafts, Secrets};
 use lockstep_leader::source::Source;
 use lockstep_leader::store::Store;
@@ -15,19 +16,24 @@ use std::path::Path;
 pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let config = leader_config(root)?;
     config.keys()?;
-    let machines = release::machines(&config);
     let check = || -> Result<(usize, Vec<String>), LeaderError> {
         let source = Source::read(&config.platform, &config.templates)?;
         let store = Store::peek(&config.state)?;
+        if let Some(store) = &store {
+            roster::load(&config.members, store)?;
+        }
+        let machines = release::machines(&config);
         let last = store.as_ref().map(|store| store.head(store.last_number()?)).transpose()?.flatten();
         migration::check(&source, last.as_ref().map(|last| last.release.as_str()))?;
         let mut secrets = Secrets::new(super::environment(), store.as_ref(), Drafts::Read);
         let mut memo = Memo::default();
-        let release = Release::compile(&source, &machines, &mut memo);
+        let release = Release::compile_naming(&source, &machines, &config.members.disabled(), &mut memo);
         let bundles = release.render(&machines, &machines, &mut secrets, 1, &mut memo)?;
         Ok((bundles.values().map(|bundle| bundle.files.len()).sum(), memo.remarks()))
     };
-    match check() {
+    let checked = check();
+    let machines = release::machines(&config);
+    match checked {
         Ok((files, warnings)) => {
             if json {
                 print_json(

@@ -17,7 +17,7 @@ mod state;
 mod tests;
 
 pub use issue::{Ca, Issued, requested};
-pub use rotation::Shown;
+pub use rotation::Authorities;
 pub use state::{Said, Stage, State};
 
 use crate::config::Config;
@@ -58,6 +58,8 @@ pub enum AuthorityError {
 pub struct Authority {
     store: Mutex<Store>,
     inside: Mutex<Option<Inside>>,
+    /// What followers last said of what they trust; heard also where there is no authority.
+    said: Mutex<BTreeMap<Name, Said>>,
     /// What its clients pin: the leader's pushes to followers.
     pins: Arc<Pins>,
     acceptor: Option<Arc<Acceptor>>,
@@ -68,7 +70,6 @@ pub struct Authority {
 /// What changes.
 struct Inside {
     state: State,
-    said: BTreeMap<Name, Said>,
     /// The leader's own certificate.
     own: Own,
 }
@@ -89,10 +90,12 @@ impl Authority {
     pub fn open(config: &Config, store: Store, pins: Arc<Pins>) -> Result<Self, AuthorityError> {
         let now = clock::now();
         let (hosts, seconds) = (config.hosts(), config.certificate_seconds);
+        let said = Mutex::new(store.said()?);
         if !config.has_authority() {
             return Ok(Self {
                 store: Mutex::new(store),
                 inside: Mutex::new(None),
+                said,
                 pins,
                 acceptor: None,
                 hosts,
@@ -106,13 +109,13 @@ impl Authority {
             store.put_authority(&state)?;
             state
         };
-        let said = store.said()?;
         pins.replace(state.authorities()?);
         let (identity, own) = own(&state.current, &hosts, now, seconds)?;
         let acceptor = Acceptor::new(&identity).map_err(|error| AuthorityError::Broken(error.to_string()))?;
         Ok(Self {
             store: Mutex::new(store),
-            inside: Mutex::new(Some(Inside { state, said, own })),
+            inside: Mutex::new(Some(Inside { state, own })),
+            said,
             pins,
             acceptor: Some(Arc::new(acceptor)),
             hosts,
@@ -146,6 +149,10 @@ impl Authority {
 
     fn inside(&self) -> MutexGuard<'_, Option<Inside>> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn said(&self) -> MutexGuard<'_, BTreeMap<Name, Said>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

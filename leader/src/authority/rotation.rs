@@ -6,26 +6,27 @@ use lockstep_edge::{clock, tls};
 use lockstep_shared::api::{Told, Trust, addresses_digest};
 use lockstep_shared::{Name, Sha256};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// The authorities of a platform, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Shown {
+pub struct Authorities {
     /// How far a rotation is.
     pub stage: Stage,
     /// When that began, Unix seconds.
     pub since: i64,
     /// What is to be trusted, what issues first.
-    pub authorities: Vec<ShownAuthority>,
+    pub authorities: Vec<AuthorityShown>,
     /// The last second of the leader's own certificate, Unix.
     pub leader_ends: i64,
     /// Followers with what they last said; those that pin nothing are left out.
-    pub followers: Vec<ShownFollower>,
+    pub followers: Vec<FollowerTrust>,
 }
 
 /// One authority.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ShownAuthority {
+pub struct AuthorityShown {
     /// The start of its fingerprint, as people compare it.
     pub short: String,
     /// SHA-256 of its `SubjectPublicKeyInfo`.
@@ -42,7 +43,7 @@ pub struct ShownAuthority {
 
 /// What a follower last said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ShownFollower {
+pub struct FollowerTrust {
     /// Its name.
     pub name: Name,
     /// Whether the rotation waits for it.
@@ -60,23 +61,31 @@ pub struct ShownFollower {
 impl Authority {
     /// Whether a follower says another thing than before.
     pub fn is_news(&self, machine: &Name, trust: &Trust) -> bool {
-        let inside = self.inside();
-        inside.as_ref().is_some_and(|inside| inside.said.get(machine).is_none_or(|said| said.trust != *trust))
+        self.said().get(machine).is_none_or(|said| said.trust != *trust)
     }
 
     /// A follower has said what it trusts; kept for a leader that is started anew.
     pub fn hear(&self, machine: &Name, trust: &Trust) -> Result<(), AuthorityError> {
-        let mut inside = self.inside();
-        let Some(inside) = inside.as_mut() else { return Ok(()) };
-        let said = Said { trust: trust.clone(), since: clock::now() };
-        self.store().put_said(machine, &said)?;
-        inside.said.insert(machine.clone(), said);
+        let now = Said { trust: trust.clone(), since: clock::now() };
+        let mut said = self.said();
+        self.store().put_said(machine, &now)?;
+        said.insert(machine.clone(), now);
         Ok(())
     }
 
     /// Whether a follower ever said what it trusts.
     pub fn heard(&self, machine: &Name) -> bool {
-        self.inside().as_ref().is_some_and(|inside| inside.said.contains_key(machine))
+        self.said().contains_key(machine)
+    }
+
+    /// Who last said that it knows another address than these; nobody where there are none.
+    pub fn knows_otherwise(&self, addresses: &[String]) -> Vec<Name> {
+        if addresses.is_empty() {
+            return Vec::new();
+        }
+        let digest = Some(addresses_digest(addresses));
+        let said = self.said();
+        said.iter().filter(|(_, said)| said.trust.addresses != digest).map(|(name, _)| name.clone()).collect()
     }
 
     /// Goes to the next stage of a rotation, for as long as nobody is missing.
@@ -85,8 +94,9 @@ impl Authority {
             let next = {
                 let inside = self.inside();
                 let Some(inside) = inside.as_ref() else { return Ok(()) };
-                let waited_for = concerned(waited_for, inside);
-                inside.state.step(&inside.state.missing(&waited_for, &inside.said)?, clock::now())
+                let said = self.said();
+                let waited_for = concerned(waited_for, &said);
+                inside.state.step(&inside.state.missing(&waited_for, &said)?, clock::now())
             };
             match next {
                 Some(next) => self.enter(next)?,
@@ -121,7 +131,8 @@ impl Authority {
         let (missing, next) = {
             let inside = self.inside();
             let inside = inside.as_ref().ok_or(AuthorityError::Off)?;
-            let missing = inside.state.missing(&concerned(waited_for, inside), &inside.said)?;
+            let said = self.said();
+            let missing = inside.state.missing(&concerned(waited_for, &said), &said)?;
             let next = inside.state.finish(&missing, clock::now()).ok_or(AuthorityError::NotUnderWay)?;
             (missing, next)
         };
@@ -146,15 +157,16 @@ impl Authority {
     }
 
     /// The authorities and who is missing, for people.
-    pub fn show(&self, waited_for: &[Name]) -> Result<Shown, AuthorityError> {
+    pub fn show(&self, waited_for: &[Name]) -> Result<Authorities, AuthorityError> {
         let inside = self.inside();
         let inside = inside.as_ref().ok_or(AuthorityError::Off)?;
         let state = &inside.state;
-        let waited_for = concerned(waited_for, inside);
-        let missing = state.missing(&waited_for, &inside.said)?;
+        let all = self.said();
+        let waited_for = concerned(waited_for, &all);
+        let missing = state.missing(&waited_for, &all)?;
         let authorities = state.authorities()?;
         let current = authorities.first().map(|current| current.fingerprint);
-        let shown = authorities.iter().map(|authority| ShownAuthority {
+        let shown = authorities.iter().map(|authority| AuthorityShown {
             short: tls::short(&authority.fingerprint),
             fingerprint: authority.fingerprint,
             name: authority.subject.clone(),
@@ -168,8 +180,8 @@ impl Authority {
             pem: authority.pem(),
         });
         let followers = waited_for.iter().map(|name| {
-            let said = inside.said.get(name);
-            ShownFollower {
+            let said = all.get(name);
+            FollowerTrust {
                 name: name.clone(),
                 missing: missing.contains(name),
                 given_up: state.given_up.contains(name),
@@ -178,7 +190,7 @@ impl Authority {
                 certificate_ends: said.and_then(|said| said.trust.certificate_ends),
             }
         });
-        Ok(Shown {
+        Ok(Authorities {
             stage: state.stage(),
             since: state.since,
             authorities: shown.collect(),
@@ -190,9 +202,9 @@ impl Authority {
 
 /// Who a rotation waits for: of those that may be waited for, who ever said
 /// that they pin an authority, or show a certificate.
-fn concerned(followers: &[Name], inside: &super::Inside) -> Vec<Name> {
+fn concerned(followers: &[Name], said: &BTreeMap<Name, Said>) -> Vec<Name> {
     let pins = |name: &&Name| {
-        inside.said.get(*name).is_none_or(|said| !said.trust.authorities.is_empty() || said.trust.issuer.is_some())
+        said.get(*name).is_none_or(|said| !said.trust.authorities.is_empty() || said.trust.issuer.is_some())
     };
     followers.iter().filter(pins).cloned().collect()
 }

@@ -18,6 +18,7 @@ use crate::snippet;
 use crate::source::{PLATFORM, Source, TEMPLATES, utf8};
 use crate::uses::{FileSettings, SettingUses, Uses};
 use crate::yaml::Node;
+use lockstep_shared::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs;
@@ -163,7 +164,8 @@ impl Desk {
     fn release<T>(&self, look: impl FnOnce(&Uses<'_>, &Settings) -> Result<T, DeskError>) -> Result<T, DeskError> {
         let source = Source::read(&self.config.platform, &self.config.templates)?;
         let machines = self.machines();
-        let release = Release::compile(&source, &machines, &mut Memo::default());
+        let release =
+            Release::compile_naming(&source, &machines, &self.config.members.disabled(), &mut Memo::default());
         let Compiled { settings, templates, .. } = &*release.compiled;
         look(&Uses::new(settings, &release.platform, templates, &machines), settings)
     }
@@ -260,7 +262,9 @@ impl Desk {
     /// What `validate` would say of the new text and didn't of the old one.
     fn check(&self, look: &Look, text: &str, name: &str) -> Result<(), DeskError> {
         let machines = self.machines();
-        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+        let disabled = self.config.members.disabled();
+        let names = machines.iter().map(|machine| &machine.name).chain(&disabled);
+        let names: Vec<&str> = names.map(Name::as_str).collect();
         let all = |platform: &Platform, mut faults: Vec<Fault>| {
             faults.extend(platform.wrong(&look.settings));
             faults
@@ -342,7 +346,9 @@ impl Desk {
     fn look_at(&self, text: &str) -> Result<Look, DeskError> {
         let (settings, _, _) = self.settings()?;
         let machines = self.machines();
-        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+        let disabled = self.config.members.disabled();
+        let names = machines.iter().map(|machine| &machine.name).chain(&disabled);
+        let names: Vec<&str> = names.map(Name::as_str).collect();
         let (platform, mut faults) = Platform::read(text, &settings, &names);
         if platform.is_unread() {
             snippet::show(&mut faults, |_| Some(text.to_owned()), &settings);

@@ -11,6 +11,7 @@ use crate::publication::Publication;
 use crate::release;
 use crate::snippet;
 use crate::source::{PLATFORM, Source, SourceFile};
+use lockstep_shared::Name;
 use serde::{Deserialize, Serialize};
 use std::sync::PoisonError;
 use utoipa::ToSchema;
@@ -90,7 +91,9 @@ impl Press {
         if check(&source, published.as_deref()).is_err() {
             return Ok((old, migration));
         }
-        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+        let disabled = self.config.members.disabled();
+        let names = machines.iter().map(|machine| &machine.name).chain(&disabled);
+        let names: Vec<&str> = names.map(Name::as_str).collect();
         let (platform, mut faults) = Platform::read(&new, &settings, &names);
         faults.extend(platform.wrong(&settings));
         snippet::show(&mut faults, |_| Some(new.clone()), &settings);

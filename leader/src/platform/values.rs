@@ -7,6 +7,7 @@ use super::schema::{self, Setting, Settings};
 use crate::fault::{Fault, nearest};
 use crate::source::PLATFORM;
 use crate::yaml::{self, Kind, Node, resolve};
+use lockstep_shared::Name;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 
@@ -81,6 +82,14 @@ impl Platform {
             }
         }
         (platform, faults)
+    }
+
+    /// The machines that a platform file names.
+    pub fn machines_named(text: &str) -> Vec<Name> {
+        let Ok(node) = yaml::parse(PLATFORM, text) else { return Vec::new() };
+        let entries = node.map().unwrap_or_default().iter();
+        let machines = entries.filter(|(key, _)| key.text == "machines").filter_map(|(_, value)| value.map());
+        machines.flatten().filter_map(|(machine, _)| Name::new(machine.text.as_str()).ok()).collect()
     }
 
     /// Whether the file could not be read as a whole.

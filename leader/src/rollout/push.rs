@@ -130,15 +130,15 @@ impl Pushes {
         Bytes::from(serde_json::to_vec(&notify).unwrap_or_default())
     }
 
-    /// Tells machines each of its own revision.
-    pub async fn tell(&self, machines: Vec<(Name, u64)>) {
+    /// Tells machines each of its own revision, and returns how each took it.
+    pub async fn tell(&self, machines: Vec<(Name, u64)>) -> Vec<Push> {
         let mut pushes = JoinSet::new();
         for (name, revision) in machines {
             let Some(client) = self.clients.load().get(&name).cloned() else { continue };
             let body = self.body(revision, None);
             pushes.spawn(self.push(&name, &client, body, self.cause(revision)));
         }
-        pushes.join_all().await;
+        pushes.join_all().await
     }
 
     /// Tells one, and counts how it went.

@@ -87,6 +87,12 @@ impl Members {
         self.0.load().values().filter(|member| member.active()).cloned().collect()
     }
 
+    /// Those that are disabled: `platform.yml` may go on naming them.
+    pub fn disabled(&self) -> Vec<Name> {
+        let roll = self.0.load();
+        roll.values().filter(|member| !member.active()).map(|member| member.name.clone()).collect()
+    }
+
     /// Takes in what the store knows. The names that `config-leader.json` has
     /// as well are left out and returned: that file goes first.
     pub(super) fn complete(&self, joined: Vec<StoredFollower>) -> Vec<Name> {

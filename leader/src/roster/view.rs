@@ -73,8 +73,10 @@ pub struct FollowerView {
 }
 
 impl FollowerView {
-    /// Of a machine that was last heard from at `seen`.
-    pub fn of(member: &Member, seen: Option<i64>) -> Self {
+    /// Of a machine, with what it last said of itself.
+    pub fn of(member: &Member, reports: &Reports) -> Self {
+        let seen = reports.last_seen(&member.name);
+        let shown = reports.certificate_ends(&member.name);
         let joined = member.joined.as_ref();
         let key_state = joined.map(|joined| match (&joined.disabled, &joined.next, joined.signed) {
             (Some(_), _, _) => KeyState::Disabled,
@@ -97,7 +99,7 @@ impl FollowerView {
             key: joined.map(|joined| short(&Sha256::of(joined.key.as_bytes()))),
             key_state,
             keyed: joined.map(|joined| joined.keyed),
-            certificate_ends: joined.and_then(|joined| joined.certificate_ends),
+            certificate_ends: shown.or(joined.and_then(|joined| joined.certificate_ends)),
             seen,
         }
     }
@@ -107,7 +109,7 @@ impl Roster {
     /// Every follower, by name.
     pub fn followers(&self, reports: &Reports) -> Vec<FollowerView> {
         let roll = self.members.now();
-        roll.values().map(|member| FollowerView::of(member, reports.last_seen(&member.name))).collect()
+        roll.values().map(|member| FollowerView::of(member, reports)).collect()
     }
 
     /// How many tokens can be used at the moment.

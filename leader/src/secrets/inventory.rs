@@ -156,7 +156,10 @@ impl View {
     fn of(config: &Config) -> Result<Self, LeaderError> {
         let source = Source::read(&config.platform, &config.templates)?;
         let machines = release::machines(config);
-        Ok(Self { release: Release::compile(&source, &machines, &mut Memo::default()), machines })
+        Ok(Self {
+            release: Release::compile_naming(&source, &machines, &config.members.disabled(), &mut Memo::default()),
+            machines,
+        })
     }
 
     fn secret(&self, name: &str) -> Result<(&Setting, &Secret), SecretError> {

@@ -20,7 +20,8 @@ pub struct Client {
     bases: ArcSwap<Vec<reqwest::Url>>,
     current: AtomicUsize,
     keyid: String,
-    key: Key,
+    /// The key, and how many there were before it.
+    key: ArcSwap<(u64, Key)>,
     /// Seconds that the peer's clock is ahead of ours, once it said so.
     skew: AtomicI64,
     /// Largest answer that is read, in bytes.
@@ -50,6 +51,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its content.
     pub body: Bytes,
+    /// The number of the key that it is signed with.
+    pub key: u64,
 }
 
 impl Answer {
@@ -151,7 +154,7 @@ impl Client {
             bases: ArcSwap::from_pointee(bases),
             current: AtomicUsize::new(0),
             keyid: keyid.to_owned(),
-            key,
+            key: ArcSwap::from_pointee((0, key)),
             skew: AtomicI64::new(0),
             most,
         })
@@ -162,6 +165,18 @@ impl Client {
         self.bases.store(Arc::new(bases(addresses)?));
         self.current.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Signs with this key from now on, and believes answers that are signed
+    /// with it; requests that are under way go on with theirs. Its number: what
+    /// [`Answer::key`] says of answers that are signed with it.
+    pub fn rekey(&self, key: &Key) -> u64 {
+        self.key.rcu(|before| (before.0 + 1, key.clone())).0 + 1
+    }
+
+    /// The number of the key that is signed with now.
+    pub fn key_number(&self) -> u64 {
+        self.key.load().0
     }
 
     /// The address that is tried first: the one that answered last.
@@ -239,7 +254,8 @@ impl Client {
         let digest = body.as_deref().map(Sha256::of);
         let created = clock::now() + self.skew.load(Ordering::Relaxed);
         let parts = (method.as_str(), url.path(), url.query());
-        let signed = sign_request(&self.key, &self.keyid, parts, digest.as_ref(), created, &random::nonce());
+        let key = self.key.load_full();
+        let signed = sign_request(&key.1, &self.keyid, parts, digest.as_ref(), created, &random::nonce());
         let mut request = self.http.request(method.clone(), url.clone()).timeout(timeout);
         for (name, value) in headers {
             request = request.header(name, value);
@@ -267,8 +283,8 @@ impl Client {
         }
         let body = Bytes::from(content);
         let request = RequestSignature { label: "sig1".to_owned(), mac: signed.mac.to_vec() };
-        let answer = Answer { status, headers, body };
-        verify_response(&self.key, &self.keyid, status.as_u16(), &answer.headers, &request, &answer.body).map_err(
+        let answer = Answer { status, headers, body, key: key.0 };
+        verify_response(&key.1, &self.keyid, status.as_u16(), &answer.headers, &request, &answer.body).map_err(
             |source| {
                 let said = answer.problem().map(|problem| format!(" (it says: {}: {})", problem.title, problem.detail));
                 CallError::Untrusted { url: shown(&url), status, source, said: said.unwrap_or_default() }

@@ -177,7 +177,8 @@ impl Gate {
                 });
             }
         };
-        let seal = Seal { peer: verified.signer.clone(), by, request: verified.signature, created: verified.created };
+        let (request, created) = (verified.signature, verified.created);
+        let seal = Seal { peer: verified.signer.clone(), by, request, created };
         let fate = seal.peer.nonces.lock().unwrap_or_else(PoisonError::into_inner).insert(&verified.nonce, now);
         match fate {
             Fate::Fresh => match &seal.peer.entry.barred {

@@ -76,7 +76,7 @@ pub(super) async fn show(
 ) -> Result<Json<FollowerView>, Refusal> {
     allow(&actor, Right::Read)?;
     let member = leader.roster.members().get(&name).ok_or_else(|| unknown(&name))?;
-    Ok(Json(FollowerView::of(&member, leader.reports.last_seen(&member.name))))
+    Ok(Json(FollowerView::of(&member, &leader.reports)))
 }
 
 /// Puts a follower out at once. What it runs goes on running.

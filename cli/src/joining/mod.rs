@@ -1,0 +1,248 @@
+//! This machine becomes a follower: with a token from the leader, which is
+//! known by its CA before anything is sent.
+//!
+//! | file | does |
+//! |---|---|
+//! | `machine.rs` | what this machine is like: its name, its address towards the leader |
+//! | `contact.rs` | asks the leader, and says in words why that failed |
+//! | `home.rs` | the files of the home: what is there, what goes on after a crash, what is laid out |
+
+mod contact;
+mod home;
+mod machine;
+
+use crate::exit::{Failed, failed};
+use home::{Attempt, Home};
+use lockstep_edge::tls::{Certificate, short};
+use lockstep_shared::join::{JoinRequest, JoinToken, Joined, Pin};
+use lockstep_shared::{Name, Sha256};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+/// Where a follower listens, unless said otherwise.
+const PORT: u16 = 6000;
+
+/// What is wanted of a join.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    /// The token.
+    pub(crate) token: JoinToken,
+    /// The role.
+    pub(crate) role: Name,
+    /// The name; the machine's own if none.
+    pub(crate) name: Option<Name>,
+    /// Where to listen for the leader's news; the address towards the leader, port 6000, if nothing is said.
+    pub(crate) listen: Listen,
+    /// What templates see as `machine.addresses`; the address towards the leader if there are none.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What the follower writes below; `pryv` in the home if nothing is said.
+    pub(crate) data_folder: Option<PathBuf>,
+    /// Whether the machine has a container engine.
+    pub(crate) docker: bool,
+}
+
+/// Where a follower hears news at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// On the address towards the leader.
+    Usual,
+    /// Here.
+    At(SocketAddr),
+    /// Nowhere: it only polls.
+    Not,
+}
+
+/// What is going to be done.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// The home.
+    pub(crate) root: PathBuf,
+    /// The name.
+    pub(crate) name: Name,
+    /// The role.
+    pub(crate) role: Name,
+    /// Where it will listen; loopback where it only polls.
+    pub(crate) listen: SocketAddr,
+    /// Where the leader will tell it of news.
+    url: Option<String>,
+    addresses: Vec<String>,
+    wish: Wish,
+}
+
+/// A machine that is a follower.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Follower {
+    /// Its name.
+    pub(crate) name: Name,
+    /// Its role; not known of one that had joined before.
+    pub(crate) role: Option<Name>,
+    /// Its home.
+    pub(crate) root: PathBuf,
+    /// The leader.
+    pub(crate) leader: String,
+    /// The fingerprint of the leader's CA; none behind a proxy.
+    pub(crate) fingerprint: Option<String>,
+    /// The fingerprint of its key.
+    pub(crate) key: String,
+    /// Where it listens for news; none where it only polls.
+    pub(crate) url: Option<String>,
+    /// Whether it had joined before, and nothing was changed.
+    pub(crate) before: bool,
+    /// What the operator should know all the same.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The fingerprint of a key, as both ends show it.
+fn key_fingerprint(text: &str) -> String {
+    short(&Sha256::of(text.trim().as_bytes()))
+}
+
+/// Decides everything that can be decided without the leader. `None` where
+/// there is nothing to do: this home has joined that leader under that name.
+pub(crate) fn plan(root: &Path, wish: Wish) -> Result<Result<Plan, Follower>, Failed> {
+    if let Some(there) = home::there(root)? {
+        return home::same(root, &there, &wish).map(Err);
+    }
+    let name = match &wish.name {
+        Some(name) => name.clone(),
+        None => machine::name()?,
+    };
+    let local = machine::towards(&wish.token.addresses);
+    let listen = match wish.listen {
+        Listen::At(address) => address,
+        Listen::Usual => SocketAddr::new(local.unwrap_or(IpAddr::from([127, 0, 0, 1])), PORT),
+        Listen::Not => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), PORT),
+    };
+    // Before anything is used up: a token lets in once.
+    if wish.listen != Listen::Not {
+        free(listen)?;
+    }
+    let reached = if listen.ip().is_unspecified() { local } else { Some(listen.ip()) };
+    let url = match (wish.listen, reached) {
+        (Listen::Not, _) => None,
+        (_, Some(ip)) => Some(format!("https://{}", SocketAddr::new(ip, listen.port()))),
+        (_, None) => {
+            return Err(failed(format!(
+                "the leader can't be told where {listen} is: say an address of this machine (--listen IP:PORT), or --no-listen"
+            )));
+        }
+    };
+    let mut addresses: Vec<String> = wish.addresses.iter().map(ToString::to_string).collect();
+    if addresses.is_empty() {
+        addresses.extend(local.map(|ip| ip.to_string()));
+    }
+    Ok(Ok(Plan { root: root.to_owned(), name, role: wish.role.clone(), listen, url, addresses, wish }))
+}
+
+/// Refuses an address that nobody could listen on.
+fn free(listen: SocketAddr) -> Result<(), Failed> {
+    if listen.port() == 0 {
+        return Err(failed("--listen wants a port: the leader has to be told which"));
+    }
+    TcpListener::bind(listen).map(drop).map_err(|error| {
+        let next = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("another program has the port (ss -ltnp 'sport = :{}'): say another with --listen IP:PORT, or --no-listen", listen.port())
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "no interface of this machine has that address (ip address): say --listen IP:PORT, or --no-listen".to_owned()
+            }
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need root: say another with --listen IP:PORT".to_owned(),
+            _ => "say another with --listen IP:PORT, or --no-listen".to_owned(),
+        };
+        failed(format!("{listen} can't be listened on ({error}), and nothing was done: {next}"))
+    })
+}
+
+impl Plan {
+    /// What is going to be done, a line each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let home = Home::new(&self.root);
+        let mut lines = vec![format!("Join as {}, with the role {}", self.name, self.role)];
+        lines.push(match self.wish.token.pin {
+            Pin::Authority(hash) => format!(
+                "The leader at {}, which has to show the fingerprint {}",
+                self.wish.token.addresses.join(" or "),
+                short(&hash)
+            ),
+            Pin::Proxy => format!(
+                "The leader at {}, behind a proxy whose certificate this system trusts",
+                self.wish.token.addresses.join(" or ")
+            ),
+        });
+        lines.push(match &self.url {
+            Some(url) => format!("It is told of news at {url}: the leader has to get through to there"),
+            None => "It only asks the leader for news, and is not told".to_owned(),
+        });
+        lines.extend(
+            home.files(self.wish.token.pin).map(|(path, mode)| format!("write {} (0{mode:o})", path.display())),
+        );
+        lines
+    }
+
+    /// Joins, and lays the home out. What was begun by an earlier one, which
+    /// was killed, is gone on with.
+    pub(crate) async fn join(&self) -> Result<Follower, Failed> {
+        let home = Home::new(&self.root);
+        let token = &self.wish.token;
+        let attempt = Attempt::of(&home, token, &self.name, &self.role)?;
+        let request = JoinRequest {
+            id: token.id.to_string(),
+            secret: contact::secret(token),
+            name: self.name.clone(),
+            role: self.role.clone(),
+            csr: attempt.csr.clone(),
+            url: self.url.clone(),
+            addresses: self.addresses.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let (joined, from) = contact::ask(token, &request).await?;
+        self.check(&joined)?;
+        home.lay_out(self, &joined, &from.address, &attempt)?;
+        let addresses = home::in_order(&joined, &from.address);
+        Ok(Follower {
+            name: joined.name.clone(),
+            role: Some(joined.role.clone()),
+            root: self.root.clone(),
+            leader: addresses.first().cloned().unwrap_or_default(),
+            fingerprint: fingerprint(token.pin),
+            key: key_fingerprint(&joined.key),
+            url: self.url.clone(),
+            before: false,
+            notes: from.notes,
+        })
+    }
+
+    /// Refuses an answer that isn't what was asked for, before anything is written.
+    fn check(&self, joined: &Joined) -> Result<(), Failed> {
+        let wrong = |what: &str| {
+            Err(failed(format!(
+                "the leader's answer can't be used, and nothing was written: {what}; are both machines of one version (lockstep --version)?"
+            )))
+        };
+        if joined.name != self.name || joined.role != self.role {
+            return wrong("it is for another machine or role");
+        }
+        if lockstep_shared::Key::parse(&joined.key).is_err() {
+            return wrong("it holds no key");
+        }
+        if joined.certificate.is_empty() || Certificate::read_all(&joined.certificate).is_err() {
+            return wrong("it holds no certificate");
+        }
+        if let Pin::Authority(hash) = self.wish.token.pin {
+            // Behind a proxy the system's roots are gone by, and these are for this follower's own listener.
+            let pinned = lockstep_edge::tls::authorities(&joined.authorities.concat()).unwrap_or_default();
+            if !pinned.iter().any(|authority| authority.fingerprint == hash) {
+                return wrong("the CA of the token is not among those that it tells");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fingerprint(pin: Pin) -> Option<String> {
+    match pin {
+        Pin::Authority(hash) => Some(short(&hash)),
+        Pin::Proxy => None,
+    }
+}
