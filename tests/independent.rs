@@ -64,6 +64,38 @@ fn agrees_with_the_leader() {
 }
 
 #[test]
+fn agrees_with_the_leader_over_tls() {
+    let mut platform = Platform::new(&[("core-1", "core"), ("web-1", "web")]);
+    platform.settings(&[("DOMAIN", "example.com")]);
+    platform.template("core/app/conf/a.conf.hbs", "{{DOMAIN}}\n".repeat(400));
+    platform.template("web/nginx/conf/b.json.hbs", "{{json DOMAIN}}\n");
+    platform.env("LOCKSTEP_HTTP__TLS", "true");
+    let url = platform.start_leader();
+    let authority = platform.home.path().join("ca.pem");
+    std::fs::write(&authority, platform.good(&["ca", "show", "--pem"])).unwrap();
+    let (core, web) = (platform.key_text("core-1"), platform.key_text("web-1"));
+    let arguments = [
+        "--url",
+        &url,
+        "--authority",
+        authority.to_str().unwrap(),
+        "--follower",
+        "core-1",
+        "--role",
+        "core",
+        &format!("--key={core}"),
+        "--other-follower",
+        "web-1",
+        "--other-role",
+        "web",
+        &format!("--other-key={web}"),
+        "--only",
+        "GET /conf",
+    ];
+    python("leader.py", &arguments);
+}
+
+#[test]
 fn agrees_with_the_follower() {
     python("follower.py", &["--bin", BINARY]);
 }

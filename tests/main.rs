@@ -20,6 +20,7 @@ mod founding;
 mod harness;
 mod independent;
 mod joining;
+mod machines;
 mod migrations;
 mod mounts;
 mod package;

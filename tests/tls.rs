@@ -150,6 +150,10 @@ fn leader_and_follower_speak_tls_and_only_1_3() {
             assert!(verified || !good, "{}", text(&tried.stdout));
         }
     }
+    let script = crate::harness::repository().join("scripts/curl-conf");
+    let fetched = Command::new(script).arg("core").arg("--root").arg(platform.follower_root("core-1")).output();
+    let fetched = fetched.unwrap();
+    assert!(text(&fetched.stdout).contains("\"machine\":\"core-1\""), "{fetched:?}");
     // What others can see of the store has no key in it.
     for file in fs::read_dir(platform.leader_root().join("state")).unwrap() {
         let path = file.unwrap().path();
@@ -404,6 +408,24 @@ fn what_contradicts_itself_is_refused_with_words() {
     fs::write(&pem, platform.good(&["ca", "show", "--pem"])).unwrap();
     let answer = curl(&["--cacert", pem.to_str().unwrap(), &format!("https://127.0.0.1:{at}/readyz")]);
     assert_eq!(text(&answer.stdout), "ok\n", "{} {port}", text(&answer.stderr));
+    let token = platform.good(&["access", "create", "ci", "--right", "read"]);
+    let (url, token) = (format!("https://127.0.0.1:{at}"), token.trim());
+    let seen = from_elsewhere(&url, token, pem.to_str());
+    assert!(text(&seen.stdout).contains("core-1"), "{seen:?}");
+    let refused = from_elsewhere(&url, token, None);
+    assert_eq!(refused.status.code(), Some(1), "no authority of the system's is believed to be this leader's");
+    let missing = from_elsewhere(&url, token, Some("/none.pem"));
+    assert!(text(&missing.stderr).contains("lockstep ca show --pem"), "{missing:?}");
+}
+
+/// `lockstep status` from elsewhere, with what the command needs to know.
+fn from_elsewhere(url: &str, token: &str, ca: Option<&str>) -> Output {
+    let mut command = Command::new(crate::harness::BINARY);
+    command.args(["status", "--url", url]).env("LOCKSTEP_TOKEN", token);
+    if let Some(ca) = ca {
+        command.env("LOCKSTEP_CA", ca);
+    }
+    command.output().unwrap()
 }
 
 fn platform_without_tls() -> Platform {

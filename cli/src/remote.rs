@@ -3,9 +3,10 @@
 //! every user of the machine could read it.
 
 use crate::exit::{Failed, failed};
+use lockstep_edge::tls;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 /// What `--url` and `--token-file` said.
@@ -17,6 +18,8 @@ pub(crate) struct Remote {
     pub(crate) url: String,
     /// The API token.
     pub(crate) token: Zeroizing<String>,
+    /// The file with the platform's own authority, where the leader speaks TLS by that (`LOCKSTEP_CA`).
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// Remembers the flags: every command that speaks to a leader heeds them.
@@ -54,7 +57,29 @@ impl Remote {
                 )));
             }
         };
-        Ok(Some(Self { url, token: Zeroizing::new(token.trim().to_owned()) }))
+        let ca = env("LOCKSTEP_CA").map(PathBuf::from);
+        Ok(Some(Self { url, token: Zeroizing::new(token.trim().to_owned()), ca }))
+    }
+}
+
+impl Remote {
+    /// A client that goes by that authority, where one is named, and by the system's otherwise.
+    pub(crate) fn builder(&self) -> Result<reqwest::ClientBuilder, Failed> {
+        let builder = lockstep_edge::client::builder();
+        let Some(file) = &self.ca else {
+            return Ok(if self.url.starts_with("http://") { builder.tls_certs_only([]) } else { builder });
+        };
+        let bad = |why: String| {
+            failed(format!(
+                "LOCKSTEP_CA: {}: {why}; lockstep ca show --pem prints it on the leader's machine",
+                file.display()
+            ))
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+        let authorities = tls::authorities(&text).map_err(|error| bad(error.to_string()))?;
+        let pins = Arc::new(tls::Pins::new(file.display().to_string(), authorities));
+        let config = pins.client(tls::identity::LEADER).map_err(|error| bad(error.to_string()))?;
+        Ok(builder.tls_backend_preconfigured(config))
     }
 }
 

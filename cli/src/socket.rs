@@ -106,10 +106,7 @@ impl Socket {
             .map_err(|_| failed("the token holds signs that no token has: copy it again, as a whole"))?;
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
-        let mut http = builder().default_headers(headers);
-        if remote.url.starts_with("http://") {
-            http = http.tls_certs_only([]);
-        }
+        let http = remote.builder()?.default_headers(headers);
         Ok(Self(Way::Wire { http: http.build()?, base: remote.url.clone() }))
     }
 
@@ -246,7 +243,7 @@ async fn wire(
     body: Option<Vec<u8>>,
 ) -> Result<(StatusCode, Vec<u8>), Failed> {
     let broken = |error: reqwest::Error| {
-        let why = innermost(&error);
+        let why = lockstep_edge::tls::why(&error).unwrap_or_else(|| innermost(&error));
         failed(match base {
             HERE => format!("the leader did not answer: {why}; see its log"),
             elsewhere => format!(

@@ -4,12 +4,13 @@
     leader.py --url http://127.0.0.1:PORT --follower NAME --role ROLE --key KEY
               --other-follower NAME2 --other-role ROLE2 --other-key KEY2
               [--header-seconds N] [--body-seconds N] [--status-body FILE]
-              [--only SUBSTRING] [--verbose]
+              [--authority FILE] [--only SUBSTRING] [--verbose]
 
 The leader needs both followers, with different roles and a bundle each, and the limits
 LOCKSTEP_LIMITS__HEADER_SECONDS and LOCKSTEP_LIMITS__BODY_SECONDS as told here (without
 them the slow cases are left out). --status-body is a report the leader accepts; without
-it a signed refusal of the report's shape counts as right.
+it a signed refusal of the report's shape counts as right. With --authority the leader has
+to speak TLS 1.3 with a certificate of the one in that file.
 
 RFC 9421, RFC 9530 and RFC 8941 for signatures and digests are in `signature_cases.py`, the
 routes in `leader_right.py` and `leader_wrong.py` (RFC 9110, RFC 9457), bounds in `bound_cases.py`.
@@ -66,6 +67,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--header-seconds", type=float)
     parser.add_argument("--body-seconds", type=float)
     parser.add_argument("--status-body", type=argparse.FileType("rb"))
+    parser.add_argument("--authority", metavar="FILE")
     parser.add_argument("--only", default="")
     parser.add_argument("--verbose", action="store_true")
     return parser.parse_args()
@@ -74,7 +76,7 @@ def arguments() -> argparse.Namespace:
 def leader_of(given: argparse.Namespace) -> Leader:
     report = given.status_body.read() if given.status_body else b'{"revision": 1}'
     return Leader(
-        server=Server.at(given.url),
+        server=Server.at(given.url, authority_file=given.authority),
         me=Signer.from_text(given.follower, given.key),
         role=given.role,
         other=Signer.from_text(given.other_follower, given.other_key),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import time
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
@@ -108,11 +109,22 @@ class Server:
     host: str
     port: int
     patience: float = 30.0
+    #: The file of the one authority that is believed, where TLS is spoken.
+    authority_file: str | None = None
 
     @staticmethod
-    def at(url: str, patience: float = 30.0) -> Server:
+    def at(url: str, patience: float = 30.0, authority_file: str | None = None) -> Server:
         parts = urlsplit(url)
-        return Server(parts.hostname, parts.port or 80, patience)
+        return Server(parts.hostname, parts.port or 80, patience, authority_file)
+
+    def connect(self) -> socket.socket:
+        """A connection; over TLS 1.3 to whom that authority calls the leader, whatever the address."""
+        plain = socket.create_connection((self.host, self.port), timeout=self.patience)
+        if self.authority_file is None:
+            return plain
+        context = ssl.create_default_context(cafile=self.authority_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        return context.wrap_socket(plain, server_hostname="leader.lockstep.internal")
 
     @property
     def authority(self) -> str:
@@ -136,7 +148,7 @@ class Connection:
         self.server = server
         self.started = time.monotonic()
         self.deadline = self.started + server.patience
-        self.socket = socket.create_connection((server.host, server.port), timeout=server.patience)
+        self.socket = server.connect()
         self.socket.setblocking(False)
         self.received = b""
         self.ended = False
@@ -168,18 +180,18 @@ class Connection:
     def _send(self, view: memoryview) -> int:
         try:
             return self.socket.send(view)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             self.refused_writing = True
             return 0
 
     def _receive(self) -> None:
         try:
             data = self.socket.recv(65536)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLEOFError):
             data = b""
         self.received += data
         self.ended = self.ended or not data
@@ -188,13 +200,17 @@ class Connection:
         """Wait for more bytes, or find that none will come."""
         if self.ended:
             raise ConnectionEnded(f"closed after {self.received[:80]!r}")
-        readable, _, _ = select.select([self.socket], [], [], self.remaining())
-        if readable:
+        if self._readable(self.remaining()):
             self._receive()
+
+    def _readable(self, seconds: float) -> bool:
+        """Also for what TLS has read and not given out yet: no select says that."""
+        pending = isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
+        return pending or bool(select.select([self.socket], [], [], seconds)[0])
 
     def heard_within(self, seconds: float) -> bool:
         """Whether the peer says anything (or closes) in that time."""
-        if not self.ended and select.select([self.socket], [], [], seconds)[0]:
+        if not self.ended and self._readable(seconds):
             self._receive()
             return True
         return self.ended

@@ -24,7 +24,7 @@ pub(crate) struct Options {
     /// What this machine is called on the platform [default: its host name]
     #[arg(long)]
     name: Option<Name>,
-    /// Where to listen for the leader's news [default: this machine's address towards the leader, port 6000]
+    /// Where to listen for the leader's news [default: this machine's address towards the leader, port 6000 or the next free one]
     #[arg(long, value_name = "IP:PORT", conflicts_with = "no_listen")]
     listen: Option<SocketAddr>,
     /// Listen to nobody: only ask the leader for news, which comes as fast

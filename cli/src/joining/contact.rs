@@ -27,6 +27,14 @@ pub(super) struct From {
     pub(super) notes: Vec<String>,
 }
 
+/// What a leader answered.
+pub(super) enum Answer {
+    /// The machine is a follower.
+    Joined(Box<Joined>, From),
+    /// Another follower is told of news at that address.
+    UrlTaken(String),
+}
+
 /// The secret as it travels.
 pub(super) fn secret(token: &JoinToken) -> Zeroizing<String> {
     Zeroizing::new(URL_SAFE_NO_PAD.encode(token.secret.as_slice()))
@@ -34,7 +42,7 @@ pub(super) fn secret(token: &JoinToken) -> Zeroizing<String> {
 
 /// Asks at each address in turn, until one answers. The leader is known by the
 /// token before a byte of the request is sent.
-pub(super) async fn ask(token: &JoinToken, request: &JoinRequest) -> Result<(Joined, From), Failed> {
+pub(super) async fn ask(token: &JoinToken, request: &JoinRequest) -> Result<Answer, Failed> {
     let body = Zeroizing::new(serde_json::to_vec(request)?);
     let mut tried = Vec::new();
     for text in &token.addresses {
@@ -48,7 +56,8 @@ pub(super) async fn ask(token: &JoinToken, request: &JoinRequest) -> Result<(Joi
             continue;
         }
         match once(token, text, &at, body.to_vec()).await {
-            Ok(joined) => return Ok(joined),
+            Ok((joined, from)) => return Ok(Answer::Joined(Box::new(joined), from)),
+            Err(Trouble::UrlTaken(why)) => return Ok(Answer::UrlTaken(why)),
             Err(Trouble::Refused(why)) => return Err(failed(why)),
             Err(Trouble::Unreached(why)) => tried.push(why),
         }
@@ -62,6 +71,8 @@ pub(super) async fn ask(token: &JoinToken, request: &JoinRequest) -> Result<(Joi
 enum Trouble {
     /// The leader said no: another address would say the same.
     Refused(String),
+    /// It would take this machine, but not at that address.
+    UrlTaken(String),
     /// It was not there.
     Unreached(String),
 }
@@ -115,7 +126,7 @@ async fn once(token: &JoinToken, text: &str, at: &Address, body: Vec<u8>) -> Res
     if let Some(clocks) = clocks {
         why += &format!("\n{clocks}");
     }
-    Err(Trouble::Refused(why))
+    Err(if problem.short_kind() == "join-url-taken" { Trouble::UrlTaken(why) } else { Trouble::Refused(why) })
 }
 
 fn clocks(difference: i64) -> String {

@@ -12,6 +12,7 @@ mod home;
 mod machine;
 
 use crate::exit::{Failed, failed};
+use contact::Answer;
 use home::{Attempt, Home};
 use lockstep_edge::tls::{Certificate, short};
 use lockstep_shared::join::{JoinRequest, JoinToken, Joined, Pin};
@@ -19,8 +20,10 @@ use lockstep_shared::{Name, Sha256};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-/// Where a follower listens, unless said otherwise.
+/// Where a follower listens, unless said otherwise; or at the next port that is free, where this one isn't.
 const PORT: u16 = 6000;
+/// How many ports are tried.
+const PORTS: u16 = 100;
 
 /// What is wanted of a join.
 #[derive(Debug, Clone)]
@@ -31,7 +34,7 @@ pub(crate) struct Wish {
     pub(crate) role: Name,
     /// The name; the machine's own if none.
     pub(crate) name: Option<Name>,
-    /// Where to listen for the leader's news; the address towards the leader, port 6000, if nothing is said.
+    /// Where to listen for the leader's news; the address towards the leader, from port 6000 on, if nothing is said.
     pub(crate) listen: Listen,
     /// What templates see as `machine.addresses`; the address towards the leader if there are none.
     pub(crate) addresses: Vec<IpAddr>,
@@ -110,7 +113,7 @@ pub(crate) fn plan(root: &Path, wish: Wish) -> Result<Result<Plan, Follower>, Fa
     let local = machine::towards(&wish.token.addresses);
     let listen = match wish.listen {
         Listen::At(address) => address,
-        Listen::Usual => SocketAddr::new(local.unwrap_or(IpAddr::from([127, 0, 0, 1])), PORT),
+        Listen::Usual => first_free(SocketAddr::new(local.unwrap_or(IpAddr::from([127, 0, 0, 1])), PORT))?,
         Listen::Not => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), PORT),
     };
     // Before anything is used up: a token lets in once.
@@ -120,7 +123,7 @@ pub(crate) fn plan(root: &Path, wish: Wish) -> Result<Result<Plan, Follower>, Fa
     let reached = if listen.ip().is_unspecified() { local } else { Some(listen.ip()) };
     let url = match (wish.listen, reached) {
         (Listen::Not, _) => None,
-        (_, Some(ip)) => Some(format!("https://{}", SocketAddr::new(ip, listen.port()))),
+        (_, Some(ip)) => Some(url(ip, listen.port())),
         (_, None) => {
             return Err(failed(format!(
                 "the leader can't be told where {listen} is: say an address of this machine (--listen IP:PORT), or --no-listen"
@@ -132,6 +135,20 @@ pub(crate) fn plan(root: &Path, wish: Wish) -> Result<Result<Plan, Follower>, Fa
         addresses.extend(local.map(|ip| ip.to_string()));
     }
     Ok(Ok(Plan { root: root.to_owned(), name, role: wish.role.clone(), listen, url, addresses, wish }))
+}
+
+fn url(ip: IpAddr, port: u16) -> String {
+    format!("https://{}", SocketAddr::new(ip, port))
+}
+
+/// This address, or the first with a later port that could be listened on. The error is the first one's.
+fn first_free(wanted: SocketAddr) -> Result<SocketAddr, Failed> {
+    let refused = match free(wanted) {
+        Ok(()) => return Ok(wanted),
+        Err(refused) => refused,
+    };
+    let later = (wanted.port() + 1..PORT + PORTS).map(|port| SocketAddr::new(wanted.ip(), port));
+    later.into_iter().find(|address| free(*address).is_ok()).ok_or(refused)
 }
 
 /// Refuses an address that nobody could listen on.
@@ -186,19 +203,26 @@ impl Plan {
         let home = Home::new(&self.root);
         let token = &self.wish.token;
         let attempt = Attempt::of(&home, token, &self.name, &self.role)?;
-        let request = JoinRequest {
-            id: token.id.to_string(),
-            secret: contact::secret(token),
-            name: self.name.clone(),
-            role: self.role.clone(),
-            csr: attempt.csr.clone(),
-            url: self.url.clone(),
-            addresses: self.addresses.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+        let mut at = self.clone();
+        let (joined, from) = loop {
+            let request = JoinRequest {
+                id: token.id.to_string(),
+                secret: contact::secret(token),
+                name: self.name.clone(),
+                role: self.role.clone(),
+                csr: attempt.csr.clone(),
+                url: at.url.clone(),
+                addresses: self.addresses.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            };
+            match contact::ask(token, &request).await? {
+                Answer::Joined(joined, from) => break (*joined, from),
+                // A follower beside this one, which doesn't run just now.
+                Answer::UrlTaken(why) => at = at.beside().ok_or_else(|| failed(why))?,
+            }
         };
-        let (joined, from) = contact::ask(token, &request).await?;
         self.check(&joined)?;
-        home.lay_out(self, &joined, &from.address, &attempt)?;
+        home.lay_out(&at, &joined, &from.address, &attempt)?;
         let addresses = home::in_order(&joined, &from.address);
         Ok(Follower {
             name: joined.name.clone(),
@@ -207,10 +231,18 @@ impl Plan {
             leader: addresses.first().cloned().unwrap_or_default(),
             fingerprint: fingerprint(token.pin),
             key: key_fingerprint(&joined.key),
-            url: self.url.clone(),
+            url: at.url,
             before: false,
             notes: from.notes,
         })
+    }
+
+    /// The same at the next port, where which one was left open.
+    fn beside(&self) -> Option<Self> {
+        let next = SocketAddr::new(self.listen.ip(), self.listen.port() + 1);
+        let usual = self.wish.listen == Listen::Usual && next.port() < PORT + PORTS;
+        let listen = usual.then(|| first_free(next).ok()).flatten()?;
+        Some(Self { listen, url: Some(url(listen.ip(), listen.port())), ..self.clone() })
     }
 
     /// Refuses an answer that isn't what was asked for, before anything is written.

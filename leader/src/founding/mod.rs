@@ -11,7 +11,7 @@ mod survey;
 mod tests;
 mod text;
 
-pub use site::{Going, Site, Standing};
+pub use site::{Going, Here, Site, Standing};
 pub use survey::{Need, Survey};
 pub use text::platform_yml;
 

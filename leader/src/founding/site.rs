@@ -37,8 +37,20 @@ pub struct Going {
     pub roles: Vec<String>,
     /// Whether the leader becomes a service of this machine.
     pub service: bool,
-    /// The role and name of this machine, where it follows as well.
-    pub here: Option<(String, String)>,
+    /// This machine, where it follows as well.
+    pub here: Option<Here>,
+}
+
+/// A machine that is leader and follower.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Here {
+    /// Its role.
+    pub role: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it has a container engine.
+    pub docker: bool,
 }
 
 /// What stands in a root.
@@ -177,6 +189,22 @@ impl Site {
             durable::sync_folder(to.parent().unwrap_or(&self.root)).map_err(at(&to))?;
         }
         Ok(())
+    }
+
+    /// Keeps a text until everything is done, readable to nobody else.
+    pub fn keep(&self, name: &str, text: &str) -> Result<(), FoundingError> {
+        let path = self.room().join(name);
+        durable::replace(&path, text.as_bytes(), 0o600).map_err(at(&path))
+    }
+
+    /// What was kept, also by one that was killed.
+    pub fn kept(&self, name: &str) -> Result<Option<String>, FoundingError> {
+        let path = self.room().join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&path)(error)),
+        }
     }
 
     /// Everything is done: nothing is left to go on with.

@@ -137,10 +137,19 @@ pub fn judge(
         );
         return Err(Problem::new(422, "join-no-such-role", "There is nothing for this role", detail));
     }
-    match roll.get(name) {
-        None => Ok(Verdict::Joins(Box::new(token.clone()))),
-        Some(member) => Err(taken(member)),
+    if let Some(member) = roll.get(name) {
+        return Err(taken(member));
     }
+    let url = asked.request.url.as_ref();
+    if let Some(other) = roll.values().find(|member| url.is_some() && member.url.as_ref() == url) {
+        let detail = format!(
+            "{} is told of news at {} already: say another address or port (--listen IP:PORT), or --no-listen",
+            other.name,
+            url.map(String::as_str).unwrap_or_default()
+        );
+        return Err(Problem::new(409, "join-url-taken", "Another follower listens there", detail));
+    }
+    Ok(Verdict::Joins(Box::new(token.clone())))
 }
 
 fn taken(member: &Member) -> Problem {
@@ -325,6 +334,10 @@ mod tests {
         let mut file = Roll::new();
         file.insert(name("core-3"), Arc::new(Member { joined: None, ..follower().into() }));
         of("join-name-taken", verdict(&good, Some(&token()), &file, 1), "config-leader.json");
+        let url = Some("https://192.0.2.7:6000".to_owned());
+        let there = roll(&[StoredFollower { name: name("core-2"), url: url.clone(), ..follower() }]);
+        of("join-url-taken", verdict(&JoinRequest { url, ..request() }, Some(&token()), &there, 1), "core-2");
+        of("joins", verdict(&good, Some(&token()), &there, 1), "");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! machine's own follower, tokens for the others, and what to do next.
 
 use super::super::{leader_config, print, print_json, say, tokens, wait_for};
+use super::here;
 use crate::exit::{Done, Failed};
 use crate::moment;
 use crate::socket::Socket;
@@ -18,6 +19,10 @@ use std::path::Path;
 pub(super) fn finish(root: &Path, site: Site, going: &Going, json: bool) -> Result<Done, Failed> {
     let running = Running::of(Side::Leader, root, going.service);
     let started = running.start()?;
+    let here = match &going.here {
+        None => None,
+        Some(here) => Some((here::join(root, &site, here)?, Running::of(Side::Follower, root, going.service).start()?)),
+    };
     let config = leader_config(root)?;
     let fingerprint = fingerprint(&config)?;
     let tokens = if going.roles.is_empty() { Vec::new() } else { wait_for(tokens(config.clone(), &going.roles))? };
@@ -30,6 +35,7 @@ pub(super) fn finish(root: &Path, site: Site, going: &Going, json: bool) -> Resu
             "addresses": config.addresses,
             "fingerprint": fingerprint,
             "service": started,
+            "here": here.as_ref().map(|(follower, _)| follower),
             "next": tokens.iter().map(next).collect::<Vec<_>>(),
         }))?;
     } else {
@@ -38,12 +44,15 @@ pub(super) fn finish(root: &Path, site: Site, going: &Going, json: bool) -> Resu
             print(&format!("Its fingerprint, which every machine that joins shows as well: {fingerprint}\n"))?;
         }
         print(&format!("{started}\n"))?;
+        if let Some((follower, started)) = &here {
+            print(&format!("This machine has joined, as {}.\n{started}\n", follower.name))?;
+        }
         for made in &tokens {
             let until = moment::at(made.about.expires);
             print(&format!("\nOn the next machine of the role {}, as root (until {until}):\n", made.about.role))?;
             print(&format!("  {}\n", tokens::line(made)))?;
         }
-        if tokens.is_empty() {
+        if tokens.is_empty() && here.is_none() {
             let at = quoted(&root.display().to_string());
             print(&format!(
                 "For a machine that is to join, type here: lockstep tokens create --role ROLE --root {at}\n"

@@ -3,6 +3,7 @@
 //! is what follows once the files are in place.
 
 mod afterwards;
+mod here;
 mod own;
 mod questions;
 mod wishes;
@@ -13,7 +14,7 @@ use crate::exit::{Done, Failed, failed};
 use crate::shipped;
 use crate::unit::{Running, Side};
 use lockstep_leader::fault::Faults;
-use lockstep_leader::founding::{Founding, Going, Need, Site, Standing, Survey, platform_yml};
+use lockstep_leader::founding::{Founding, Going, Here, Need, Site, Standing, Survey, platform_yml};
 use lockstep_leader::platform::Setting;
 use lockstep_leader::platform::schema::Proposal;
 use lockstep_leader::source::{PLATFORM, Source, SourceFile};
@@ -65,6 +66,9 @@ pub(crate) struct Options {
     /// What this machine is called then [default: its host name]
     #[arg(long, value_name = "NAME", requires = "join_here")]
     name: Option<String>,
+    /// This machine runs no containers: with --join-here
+    #[arg(long, requires = "join_here")]
+    no_docker: bool,
     /// Install and start no service
     #[arg(long)]
     no_service: bool,
@@ -131,7 +135,11 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<Done, Failed> {
     let going = Going {
         roles: wishes.roles.iter().map(ToString::to_string).collect(),
         service: !options.no_service,
-        here: wishes.here.as_ref().map(|(role, name)| (role.to_string(), name.to_string())),
+        here: wishes.here.as_ref().map(|(role, name)| Here {
+            role: role.to_string(),
+            name: name.to_string(),
+            docker: !options.no_docker,
+        }),
     };
     let site = Site::open(root)?;
     // Somebody may have been faster, before it was held.
