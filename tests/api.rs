@@ -58,7 +58,9 @@ fn platform() -> Platform {
 pub(crate) fn admin(platform: &Platform) -> String {
     let log = platform.leader().log();
     let line = log.lines().find(|line| line.contains("people with API tokens")).expect("the admin listener");
-    line.split("url=").nth(1).unwrap().trim().to_owned()
+    // Of both formats: url=http://..., and "url":"http://...".
+    let address = line.split("url").nth(1).unwrap().trim_start_matches(['=', '"', ':']);
+    address.split(['"', ' ']).next().unwrap().to_owned()
 }
 
 pub(crate) fn token(platform: &Platform, name: &str, rights: &[&str]) -> String {

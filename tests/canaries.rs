@@ -109,6 +109,7 @@ fn platform() -> Platform {
          ENVIRONMENT: {secret: {generate: {bytes: 24, encoding: base64}}}\n      \
          GIVEN: {secret: true, schema: {type: string, not: {pattern: Misfit}}}\n      \
          FILE: {secret: true}\n      \
+         CERTIFICATE: {optional: true, certificate: {key: FILE}}\n      \
          MADE: {secret: {generate: {bytes: 32, encoding: base64url}}}\n      \
          EACH: {secret: {generate: {bytes: 32, encoding: hex}, scope: machine}}\n",
     );
@@ -126,6 +127,7 @@ fn platform() -> Platform {
     platform.env("MY_GIVEN", GIVEN);
     platform.env("MY_MISFIT", MISFIT);
     platform.env("LOCKSTEP_LOG", "trace");
+    platform.env("LOCKSTEP_LOG_FORMAT", "json");
     platform
 }
 
@@ -183,6 +185,9 @@ fn drive(seen: &Seen, platform: &Platform) {
         &["secrets", "set", "NOPE", "--env", "MY_GIVEN"],
         &["secrets", "rotate", "GIVEN", "--yes"],
         &["secrets", "discard", "MADE"],
+        &["certificates", "show"],
+        &["certificates", "show", "--json"],
+        &["certificates", "expiring", "--json"],
         &["access", "list", "--json"],
         &["audit", "--limit", "1000"],
         &["audit", "--limit", "1000", "--json"],
@@ -193,6 +198,10 @@ fn drive(seen: &Seen, platform: &Platform) {
     ] {
         seen.run(platform, arguments);
     }
+    // No PEM, and in the wrong place as well.
+    let file = platform.home.path().join("file.pem");
+    let file = file.to_str().unwrap();
+    seen.run(platform, &["certificates", "set", "--cert", file, "--key", file, "--yes"]);
 }
 
 /// Somebody edits files with secrets on the machine: shuffles and repeats lines, cuts values, takes a mode away.
@@ -305,6 +314,7 @@ fn no_secret_is_ever_said_or_stored() {
                 Some(format!("\"{SHORT_OF_JSON}\"")),
                 Some(format!("{{\"value\": {{\"{SHORT_OF_JSON}\": 1}}}}")),
                 Some(format!("{{\"value\": \"{MISFIT}\"}}")),
+                Some(format!("{{\"certificate\": \"x\", \"key\": \"{MISFIT}\"}}")),
                 Some("{}".to_owned()),
             ];
             for name in ["GIVEN", "MADE", "1", "core-1"] {
@@ -312,7 +322,7 @@ fn no_secret_is_ever_said_or_stored() {
                 let query =
                     "?machine=core-1&file=app/conf/all.conf&path=app/conf/all.conf&from=1&to=2&setting=V&limit=100";
                 // What is sent where no secret belongs is the sender's; here only what comes back is looked at.
-                let secret = path.starts_with("/admin/secrets");
+                let secret = path.starts_with("/admin/secrets") || path == "/admin/certificates";
                 for body in bodies.iter().filter(|body| secret || body.as_deref().is_none_or(|body| body == "{}")) {
                     seen.call(&url, &all, &verb, &target, body.as_deref());
                     seen.call(&url, &all, &verb, &format!("{target}{query}"), body.as_deref());

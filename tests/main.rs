@@ -8,6 +8,7 @@ mod alone;
 mod api;
 mod bad_input;
 mod canaries;
+mod certificates;
 mod checks;
 mod commands;
 mod containers;

@@ -52,9 +52,12 @@ fn it_is_installed_upgraded_and_removed_and_the_home_outlives_it() {
 
     let (first, tarball) = package(&program, "0.0.1~test", &debian);
     let listed = good(Command::new("tar").arg("-tzf").arg(&tarball));
-    for member in
-        ["usr/bin/lockstep", "usr/share/man/man1/lockstep-plan.1.gz", "usr/share/lockstep/templates/settings.yml"]
-    {
+    for member in [
+        "usr/bin/lockstep",
+        "usr/share/man/man1/lockstep-plan.1.gz",
+        "usr/share/lockstep/templates/settings.yml",
+        "usr/share/lockstep/acme-hook",
+    ] {
         assert!(listed.contains(&format!("/{member}\n")), "{member} in {listed}");
     }
     // Made again, it is the same to the last byte.

@@ -2,8 +2,9 @@
 //! it, and one name for what one command set off.
 
 use crate::api::{admin, call};
-use crate::harness::{Platform, Process, text, until};
+use crate::harness::{Platform, Process, repository, text, until};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -180,4 +181,52 @@ fn one_publication_has_one_name_on_every_machine() {
         assert!(says(&named, "applied and proven"), "{}", follower.log());
     }
     assert!(says(&lines(&followers[1].log(), "deploy-17"), "notified"), "{}", followers[1].log());
+}
+
+/// Every name of a metric of ours in a text: of histograms the family's.
+fn names(text: &str) -> BTreeSet<String> {
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    let ours = text.split(word).filter(|name| name.starts_with("lockstep_") || name.starts_with("process_"));
+    let family = |name: &str| {
+        ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
+    };
+    ours.map(family).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_what_there_is() {
+    let deploy = repository().join("deploy");
+    let read = |name: &str| fs::read_to_string(deploy.join(name)).unwrap();
+    let promtool = |arguments: &[&str], folder: &std::path::Path| {
+        let said = Command::new("promtool").args(arguments).current_dir(folder).output().unwrap();
+        assert!(said.status.success(), "{}{}", text(&said.stdout), text(&said.stderr));
+    };
+    promtool(&["check", "rules", "alerts.yml"], &deploy);
+    promtool(&["test", "rules", "alerts.test.yml"], &repository().join("tests/monitoring"));
+    let dashboard: Value = serde_json::from_str(&read("grafana-dashboard.json")).unwrap();
+    let mut asked: BTreeSet<String> = BTreeSet::new();
+    for target in
+        dashboard["panels"].as_array().unwrap().iter().filter_map(|panel| panel["targets"].as_array()).flatten()
+    {
+        asked.extend(names(target["expr"].as_str().unwrap()));
+    }
+    asked.extend(read("alerts.yml").lines().filter(|line| line.contains("expr:")).flat_map(names));
+    assert!(asked.len() > 30, "{asked:?}");
+
+    let mut platform = platform(&[("core-1", "core")]);
+    platform.start_leader();
+    let follower = platform.follower("core-1");
+    platform.until("it runs", |fleet| fleet.machines[0].status.as_ref().is_some_and(|status| status.running.is_some()));
+    let mut pages = scrape(&admin(&platform)) + &scrape(&follower.ready());
+    // Some there are with TLS of our own alone.
+    platform.stop_leader();
+    platform.env("LOCKSTEP_HTTP__TLS", "true");
+    platform.start_leader();
+    pages += &scrape(&admin(&platform));
+    let there: BTreeSet<String> =
+        pages.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).map(str::to_owned).collect();
+    assert_eq!(asked.difference(&there).collect::<Vec<_>>(), Vec::<&String>::new());
+    // And each is explained.
+    let explained = names(&fs::read_to_string(repository().join("docs/monitoring.md")).unwrap());
+    assert_eq!(there.difference(&explained).collect::<Vec<_>>(), Vec::<&String>::new());
 }

@@ -227,6 +227,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         root: Root,
     },
+    /// Give, show and watch the platform's public certificates
+    Certificates {
+        #[command(subcommand)]
+        certificates: crate::command::Certificates,
+        #[command(flatten)]
+        root: Root,
+    },
     /// Make, show and revoke API tokens, for people and programs elsewhere
     Access {
         #[command(subcommand)]

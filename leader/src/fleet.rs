@@ -108,7 +108,7 @@ impl Reports {
         });
         let mut machines: Vec<Machine> = machines.collect();
         machines.sort_by(|a, b| a.name.cmp(&b.name));
-        Fleet { revision: published.revision.number, sequence, machines, rollout: None }
+        Fleet { revision: published.revision.number, sequence, machines, rollout: None, ending: Vec::new() }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::access::Access;
 use crate::audit::Audit;
 use crate::authority::{Authority, AuthorityError};
 use crate::backup;
+use crate::certificates::ends::Ends;
 use crate::chronicle::Chronicle;
 use crate::config::{Config, ConfigFault};
 use crate::drift::Drifts;
@@ -61,6 +62,7 @@ pub struct Leader {
     /// What is counted while it runs.
     pub meters: Meters,
     pub(crate) disk: Disk,
+    pub(crate) ends: Ends,
     pub(crate) press: Mutex<Press>,
     /// Whether followers can reach it; not so for one command on the files.
     pub(crate) listens: bool,
@@ -216,6 +218,7 @@ impl Leader {
             authority,
             meters: Meters::new(),
             disk: Disk::default(),
+            ends: Ends::default(),
             press: Mutex::new(press),
             config,
             listens,

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod authority;
 pub mod backup;
 pub mod blame;
+pub mod certificates;
 pub mod chronicle;
 pub mod config;
 pub mod desk;
@@ -76,6 +77,7 @@ pub async fn run(
     // A leader that can't write down what is done starts nothing.
     let me = Actor::leader();
     leader.audit.append(&audit::Event::done(&me, "start", concat!("version ", env!("CARGO_PKG_VERSION"))))?;
+    let ends = tokio::spawn(certificates::ends::tell(leader.clone()));
     let admin = tokio::spawn(http::serve_admin(leader.clone(), socket));
     let people = tokio::spawn(http::serve_people(leader.clone(), people));
     tracing::info!(%address, revision = leader.published().revision.number, machines = leader.config.members.active().len(), "the leader serves");
@@ -89,6 +91,7 @@ pub async fn run(
         http::route(routed.clone(), request, peer)
     })
     .await;
+    ends.abort();
     let _ = (admin.await, people.await, keeping.await, moving.await);
     leader.audit.flush();
     leader.audit.note(&audit::Event::done(&me, "stop", ""));

@@ -21,6 +21,7 @@ pub struct Memo {
     rendered: HashMap<Sha256, Kept>,
     round: u64,
     made: usize,
+    remarks: BTreeSet<String>,
 }
 
 /// What a release is without a platform: settings and templates, and their faults.
@@ -66,6 +67,16 @@ impl Memo {
         let oldest = self.round.saturating_sub(ROUNDS);
         self.rendered.retain(|_, kept| kept.round >= oldest);
         self.made = 0;
+    }
+
+    /// What there is to say of this round, though nothing is wrong.
+    pub fn remark(&mut self, remarks: BTreeSet<String>) {
+        self.remarks = remarks;
+    }
+
+    /// The same, in order.
+    pub fn remarks(&self) -> Vec<String> {
+        self.remarks.iter().cloned().collect()
     }
 
     /// How many files were rendered in this round, and not just found.

@@ -78,7 +78,13 @@ impl Press {
 
     /// Whether the environment gives a secret's value.
     pub fn gives(&self, secret: &str) -> bool {
-        self.env.iter().any(|(name, _)| name.strip_prefix(crate::secrets::ENV) == Some(secret))
+        self.given(secret).is_some()
+    }
+
+    /// The value that the environment gives a secret.
+    pub(crate) fn given(&self, secret: &str) -> Option<&str> {
+        let given = self.env.iter().find(|(name, _)| name.strip_prefix(crate::secrets::ENV) == Some(secret));
+        given.map(|(_, value)| value.as_str())
     }
 
     /// What is published, as it is; nothing on a new platform.
@@ -321,6 +327,7 @@ impl Press {
             new: next.revision.is_some(),
             changes: Vec::new(),
             pushes: Vec::new(),
+            warnings: self.memo.remarks(),
         };
         let mut secrets = self.store.rendered_secrets()?;
         secrets.extend(next.secrets.values.iter().cloned());

@@ -33,6 +33,9 @@ pub struct Publication {
     /// What the author should know of the rollout before, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// What is not wrong and should be known: a certificate that ends soon, a name that it lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Publication {

@@ -1,6 +1,7 @@
 //! From a source to everything that it renders to: the one way that
 //! validating, planning, publishing and offline rendering share.
 
+use crate::certificates;
 use crate::config::Config;
 use crate::fault::{Fault, Faults};
 use crate::memo::{self, Compiled, Ingredients, Memo};
@@ -12,6 +13,7 @@ use crate::snippet;
 use crate::source::{PLATFORM, Source};
 use crate::store::StoreError;
 use crate::templates::Templates;
+use lockstep_edge::clock;
 use lockstep_shared::{Bundle, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -123,6 +125,9 @@ impl Release {
         };
         let Compiled { settings, templates, .. } = &*self.compiled;
         memo.begin();
+        let now = clock::now();
+        let mut remarks = BTreeSet::new();
+        let mut plain_checked = false;
         let common = Common { machines: all, revision, release: &settings.release };
         let plain = self.platform.resolve(settings, "");
         let plain_hashes = memo::hashes(&plain.0);
@@ -140,8 +145,16 @@ impl Release {
             let Some(role) = templates.roles.get(&machine.role).filter(|_| !broken) else { continue };
             let (secret, wrong) = secrets.of(settings, &machine.name, &machine.role)?;
             // As above: every template that names it would complain as well.
-            let broken = !wrong.is_empty();
+            let mut broken = !wrong.is_empty();
             add(wrong);
+            // Keys have one value for the platform: who has no values of its own has the same pairs as others.
+            if !broken && (own || !plain_checked) {
+                plain_checked |= !own;
+                let pairs = (machine.name.as_str(), &values, &secret);
+                let wrong = certificates::faults(settings, &self.platform, pairs, now, &mut remarks);
+                broken = !wrong.is_empty();
+                add(wrong);
+            }
             if broken {
                 continue;
             }
@@ -159,6 +172,7 @@ impl Release {
                 Err(wrong) => add(wrong),
             }
         }
+        memo.remark(remarks);
         if faults.is_empty() {
             return Ok(bundles);
         }

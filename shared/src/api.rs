@@ -441,6 +441,21 @@ pub struct Machine {
     pub status: Option<Status>,
 }
 
+/// When a certificate ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = CertificateEnding)]
+pub struct Ending {
+    /// The setting that holds it; of an authority of TLS, its name.
+    pub name: String,
+    /// Whether it is one of the platform's, for the world; otherwise one between leader and followers.
+    pub public: bool,
+    /// The machine that has a value of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Its last second, Unix.
+    pub ends: i64,
+}
+
 /// The fleet as the leader knows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Fleet {
@@ -453,6 +468,9 @@ pub struct Fleet {
     /// How the published revision reaches them.
     #[serde(default)]
     pub rollout: Option<Rollout>,
+    /// Certificates that end within 30 days, or have ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ending: Vec<Ending>,
 }
 
 /// How one push of `POST /notify` went.

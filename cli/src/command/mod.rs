@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod blame;
 mod ca;
+mod certificates;
 mod diff;
 mod disk;
 mod drift;
@@ -43,6 +44,7 @@ pub(crate) use audit::Options as AuditOptions;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use ca::Ca;
+pub(crate) use certificates::Certificates;
 pub(crate) use diff::Options as DiffOptions;
 pub(crate) use follow::Following;
 pub(crate) use followers::Followers;
@@ -114,6 +116,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Backup { root, options } => backup::save(&root.path(), &options),
         Command::Restore { root, options } => backup::restore(&root.path(), options),
         Command::Secrets { root, secrets } => wait_for(secrets::run(&root.path(), secrets)),
+        Command::Certificates { root, certificates } => wait_for(certificates::run(&root.path(), certificates)),
         Command::Access { root, access } => wait_for(access::run(&root.path(), access)),
         Command::Tokens { root, tokens } => wait_for(tokens::run(&root.path(), tokens)),
         Command::Followers { root, followers } => wait_for(followers::run(&root.path(), followers)),

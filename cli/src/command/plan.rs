@@ -27,7 +27,17 @@ pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
         say_if_unforeseen(&publication.changes);
         print(&format!("plan {}: lockstep publish --plan {0} publishes exactly this\n", publication.plan))?;
     }
+    if !json {
+        warned(&publication.warnings);
+    }
     Ok(if publication.changes.is_empty() && !publication.new { Done::Good } else { Done::Different })
+}
+
+/// What is not wrong and should be known.
+pub(super) fn warned(warnings: &[String]) {
+    for warning in warnings {
+        say(&format!("note: {warning}"));
+    }
 }
 
 pub(super) fn nothing(publication: &Publication) -> String {

@@ -88,6 +88,7 @@ fn agreed(planned: Publication, options: &Options, paint: Paint) -> Result<Strin
 fn show(publication: &Publication, paint: Paint) -> Result<(), Failed> {
     print(&changes(&publication.changes, paint))?;
     say_if_unforeseen(&publication.changes);
+    plan::warned(&publication.warnings);
     if let Some(before) = &publication.before {
         say(before);
     }

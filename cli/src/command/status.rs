@@ -4,6 +4,7 @@ use super::show::{self, Paint};
 use super::{disk, leader_config, print, print_json};
 use crate::exit::{Done, Failed};
 use crate::socket::Socket;
+use lockstep_leader::certificates::ends::told;
 use lockstep_shared::api::Fleet;
 use std::path::Path;
 
@@ -15,6 +16,9 @@ pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
         print_json(&fleet)?;
     } else {
         print(&show::fleet(&fleet, lockstep_edge::clock::now(), Paint::new()))?;
+        for ending in &fleet.ending {
+            print(&format!("{}\n", told(ending, lockstep_edge::clock::now())))?;
+        }
         disk::remind(&config, Some(&socket)).await;
     }
     Ok(Done::Good)

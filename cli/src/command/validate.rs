@@ -1,6 +1,6 @@
 //! `lockstep validate`: everything that could be wrong with the files, offline.
 
-use super::{counted, leader_config, print, print_json, say};
+use super::{counted, leader_config, plan, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use lockstep_leader::fault::Faults;
 use lockstep_leader::leader::LeaderError;
@@ -16,7 +16,7 @@ use std::path::Path;
 pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let config = leader_config(root)?;
     config.keys()?;
-    let check = || -> Result<usize, LeaderError> {
+    let check = || -> Result<(usize, Vec<String>), LeaderError> {
         let source = Source::read(&config.platform, &config.templates)?;
         let store = Store::peek(&config.state)?;
         if let Some(store) = &store {
@@ -29,18 +29,19 @@ pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
         let mut memo = Memo::default();
         let release = Release::compile_naming(&source, &machines, &config.members.disabled(), &mut memo);
         let bundles = release.render(&machines, &machines, &mut secrets, 1, &mut memo)?;
-        Ok(bundles.values().map(|bundle| bundle.files.len()).sum())
+        Ok((bundles.values().map(|bundle| bundle.files.len()).sum(), memo.remarks()))
     };
     let checked = check();
     let machines = release::machines(&config);
     match checked {
-        Ok(files) => {
+        Ok((files, warnings)) => {
             if json {
                 print_json(
-                    &serde_json::json!({"valid": true, "machines": machines.len(), "files": files, "errors": []}),
+                    &serde_json::json!({"valid": true, "machines": machines.len(), "files": files, "errors": [], "warnings": warnings}),
                 )?;
             } else {
                 print(&format!("valid: {} for {}\n", counted(files, "file"), counted(machines.len(), "machine")))?;
+                plan::warned(&warnings);
             }
             Ok(Done::Good)
         }

@@ -56,7 +56,12 @@ pub(super) fn page(leader: &Leader, watcher: Watcher) -> String {
     }
     rollout(&mut page, leader);
     followers_requests(&mut page, leader);
+    certificates(&mut page, leader, watcher);
+    own_certificates(&mut page, leader, watcher);
     page.requests(&leader.meters.requests);
+    if let Ok(open) = leader.roster.open_tokens() {
+        page.gauge("lockstep_join_tokens_open", "Join tokens that can still be used.").value(open);
+    }
     let state = &leader.config.state;
     page.gauge("lockstep_store_size_bytes", "Size of the store, with its write-ahead log.").value(store(state));
     page.into_text()
@@ -172,6 +177,34 @@ fn followers_requests(page: &mut Page, leader: &Leader) {
     let mut family = page.counter("lockstep_pushes_total", "Notifications to followers, by how they went.");
     for (result, count) in leader.pushes.results() {
         family.sample(&[("result", &result)], count);
+    }
+}
+
+fn certificates(page: &mut Page, leader: &Leader, watcher: Watcher) {
+    let ends = leader.ends();
+    let mut family = page.gauge(
+        "lockstep_certificate_not_after_timestamp_seconds",
+        "When a certificate ends, Unix seconds: the published ones of the platform, and the authorities of TLS.",
+    );
+    for ending in ends.iter().filter(|ending| ending.machine.is_none() || watcher == Watcher::Person) {
+        let kind = if ending.public { "public" } else { "internal" };
+        let machine = ending.machine.as_deref().unwrap_or_default();
+        family.sample(&[("kind", kind), ("name", &ending.name), ("machine", machine)], ending.ends);
+    }
+}
+
+/// Those that renew by themselves: the leader's own, and the followers'.
+fn own_certificates(page: &mut Page, leader: &Leader, watcher: Watcher) {
+    let Ok(shown) = leader.authority.show(&leader.pinning()) else { return };
+    let mut family = page.gauge(
+        "lockstep_tls_not_after_timestamp_seconds",
+        "When a certificate of TLS ends that renews by itself, Unix seconds: the leader's own (no machine), and each follower's.",
+    );
+    family.sample(&[("machine", "")], shown.leader_ends);
+    for follower in shown.followers.iter().filter(|_| watcher == Watcher::Person) {
+        if let Some(ends) = follower.certificate_ends {
+            family.sample(&[("machine", follower.name.as_str())], ends);
+        }
     }
 }
 

@@ -36,7 +36,9 @@ pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr
     let mut answer = answer(leader.clone(), request, peer).instrument(span).await;
     let (status, took) = (answer.status(), began.elapsed());
     leader.meters.requests.count(&method, route, status, took);
+    // What is wrong with a join is no signature's fault.
     if status == StatusCode::UNAUTHORIZED
+        && route != "/join"
         && let Some(Kind(kind)) = answer.extensions().get()
     {
         leader.meters.refusals.count(kind);

@@ -14,4 +14,4 @@ pub mod wording;
 pub mod words;
 
 pub use schema::{Scope, Setting, Settings};
-pub use values::{Given, Platform};
+pub use values::{Given, Platform, SecretValues};

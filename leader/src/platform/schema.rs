@@ -1,6 +1,7 @@
 //! `templates/settings.yml`: every setting of a release, with its JSON Schema.
 
 use super::formats;
+use super::references::{Piece, pieces};
 use crate::fault::{Fault, nearest};
 use crate::yaml::{self, Node};
 use indexmap::IndexMap;
@@ -59,6 +60,19 @@ pub struct Setting {
     pub propose: Option<Proposal>,
     /// Set for secrets.
     pub secret: Option<Secret>,
+    /// Set for certificates.
+    pub certificate: Option<Pairing>,
+    /// Where it stands in `settings.yml`.
+    pub at: (usize, usize),
+}
+
+/// A certificate's relation to its key and to the names it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pairing {
+    /// The secret that holds its private key.
+    pub key: String,
+    /// The names that it has to cover, with `${NAME}` for settings' values.
+    pub covers: Vec<String>,
     /// Where it stands in `settings.yml`.
     pub at: (usize, usize),
 }
@@ -144,7 +158,45 @@ pub fn read(text: &str) -> (Settings, Vec<Fault>) {
             }
         }
     }
+    pairings(&settings, &mut faults);
     (settings, faults)
+}
+
+/// What certificates relate to has to be there.
+fn pairings(settings: &Settings, faults: &mut Vec<Fault>) {
+    for (name, setting) in &settings.by_name {
+        let Some(pairing) = &setting.certificate else { continue };
+        let mut fault = |what: String| faults.push(Fault::new(FILE, what).at(pairing.at).about(name));
+        if setting.secret.is_some() {
+            fault(format!("{name} is a certificate, which everybody may see, and can't be a secret: only its key can"));
+        }
+        let key = settings.by_name.get(&pairing.key);
+        match key.map(|key| &key.secret) {
+            Some(Some(Secret { generate: None, scope: Scope::Platform })) => {}
+            Some(_) => fault(format!(
+                "{}, the key of {name}, has to be a secret that is given by a person, of the scope platform: secret: true",
+                pairing.key
+            )),
+            None => {
+                let near = nearest(&pairing.key, settings.by_name.keys().map(String::as_str));
+                fault(format!("there is no setting {}, the key of {name}{near}", pairing.key));
+            }
+        }
+        for cover in &pairing.covers {
+            let unknown = match pieces(cover) {
+                Ok(pieces) => pieces.iter().find_map(|piece| match piece {
+                    Piece::Name(other) if settings.by_name.get(*other).is_none_or(|other| other.secret.is_some()) => {
+                        Some((*other).to_owned())
+                    }
+                    _ => None,
+                }),
+                Err(rest) => Some(rest.to_owned()),
+            };
+            if let Some(other) = unknown {
+                fault(format!("covers of {name} names {other}, which is no setting that isn't a secret"));
+            }
+        }
+    }
 }
 
 /// Names that a setting can't have, since the templates' context uses them.
@@ -168,7 +220,7 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
     }
     known_keys(
         body,
-        &["title", "description", "schema", "default", "optional", "overridable", "propose", "secret"],
+        &["title", "description", "schema", "default", "optional", "overridable", "propose", "secret", "certificate"],
         faults,
     );
     let schema_node = body.get("schema");
@@ -199,6 +251,7 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
             format!("the secret {} can't have a default: it would stand in every copy of the release", name.text),
         );
     }
+    let certificate = body.get("certificate").map(|node| pairing(&name.text, node, faults)).transpose()?;
     let text = |key: &str| body.get(key).and_then(Node::text).unwrap_or_default().to_owned();
     Ok(Setting {
         title: text("title"),
@@ -211,8 +264,31 @@ fn setting(name: &yaml::Key, body: &Node, group: &str, faults: &mut Vec<Fault>) 
         overridable: flag("overridable")?,
         propose,
         secret,
+        certificate,
         at: name.at,
     })
+}
+
+fn pairing(name: &str, node: &Node, faults: &mut Vec<Fault>) -> Result<Pairing, Fault> {
+    let fault = |node: &Node, what: String| Err(Fault::new(FILE, what).at(node.at));
+    let like = "write certificate: {key: TLS_KEY, covers: [\"${DOMAIN}\"]}";
+    if node.map().is_none() {
+        return fault(node, format!("certificate of {name} has to name the key: {like}"));
+    }
+    known_keys(node, &["key", "covers"], faults);
+    let Some(key) = node.get("key").and_then(Node::text) else {
+        return fault(node, format!("certificate of {name} has to name the secret that holds its key: {like}"));
+    };
+    let covers = match node.get("covers") {
+        None => Vec::new(),
+        Some(list) => match &list.kind {
+            yaml::Kind::List(items) if items.iter().all(|item| item.text().is_some()) => {
+                items.iter().filter_map(Node::text).map(str::to_owned).collect()
+            }
+            _ => return fault(list, format!("covers of {name} has to be a list of names: {like}")),
+        },
+    };
+    Ok(Pairing { key: key.to_owned(), covers, at: node.at })
 }
 
 fn secret(name: &str, node: &Node, faults: &mut Vec<Fault>) -> Result<Secret, Fault> {

@@ -1,9 +1,10 @@
 //! What the followers run.
 
-use super::allow;
 use super::extract::{Json, Query};
 use super::refusal::Refusal;
-use crate::leader::Leader;
+use super::{allow, blocking};
+use crate::certificates::check::SOON;
+use crate::leader::{Leader, LeaderError};
 use crate::who::{Actor, Right};
 use axum::Extension;
 use axum::extract::State;
@@ -51,11 +52,11 @@ pub(super) async fn fleet(
         };
         let _ = tokio::time::timeout(time, news).await;
     }
-    Ok(Json(now(&leader)))
+    blocking(move || Ok::<_, LeaderError>(now(&leader))).await.map(Json)
 }
 
-/// The fleet and its rollout.
+/// The fleet and its rollout, and the certificates that end soon. May block where a revision is new.
 pub(super) fn now(leader: &Leader) -> Fleet {
     let fleet = leader.reports.fleet(&leader.published(), &leader.config.members.now());
-    Fleet { rollout: leader.rollout.view(), ..fleet }
+    Fleet { rollout: leader.rollout.view(), ending: leader.ending(SOON), ..fleet }
 }

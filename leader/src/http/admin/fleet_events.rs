@@ -163,7 +163,13 @@ mod tests {
             clock_ahead: None,
             status: None,
         };
-        Fleet { revision: 1, sequence: 1, machines: names.iter().map(machine).collect(), rollout: None }
+        Fleet {
+            revision: 1,
+            sequence: 1,
+            machines: names.iter().map(machine).collect(),
+            rollout: None,
+            ending: Vec::new(),
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod audited;
 mod authority;
+mod certificates;
 mod conf;
 mod door;
 mod extract;
@@ -136,6 +137,8 @@ fn routes() -> OpenApiRouter<Arc<Leader>> {
         .routes(routes!(secrets::secret, secrets::set))
         .routes(routes!(secrets::rotate))
         .routes(routes!(secrets::discard))
+        .routes(routes!(certificates::list, certificates::set))
+        .routes(routes!(certificates::ends))
         .routes(routes!(conf::whole))
         .routes(routes!(conf::role))
         .routes(routes!(conf::file))
