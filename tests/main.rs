@@ -10,6 +10,7 @@ mod bad_input;
 mod canaries;
 mod certificates;
 mod checks;
+mod command_line;
 mod commands;
 mod containers;
 mod crashes;

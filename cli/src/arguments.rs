@@ -26,6 +26,15 @@ pub(crate) struct Arguments {
         help = "The file with the API token for it [env: LOCKSTEP_TOKEN_FILE]"
     )]
     pub(crate) token_file: Option<PathBuf>,
+    /// A leader elsewhere, by the name that lockstep context add gave it.
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        conflicts_with_all = ["url", "token_file"],
+        help = "A leader elsewhere, by its name: lockstep context list [env: LOCKSTEP_CONTEXT]"
+    )]
+    pub(crate) context: Option<String>,
 }
 
 /// Where the files are.
@@ -45,6 +54,9 @@ impl Root {
     /// The folder, absolute.
     pub(crate) fn path(&self) -> PathBuf {
         let from_env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if self.dir.is_some() {
+            crate::remote::stay();
+        }
         let root = self.dir.clone().or_else(|| from_env("LOCKSTEP_ROOT")).or_else(|| from_env("PRYV_CONF_ROOT"));
         let root = root.unwrap_or_else(|| PathBuf::from("/var/lib/lockstep"));
         std::path::absolute(&root).unwrap_or(root)
@@ -156,13 +168,58 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: crate::command::migrate::Options,
     },
-    /// Show what every machine runs
+    /// Show what is published, what every machine runs, what is wrong, and what to do about it
     Status {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::StatusOptions,
+    },
+    /// Show what the leader or follower of this machine says, a service's containers, or what is known of another machine
+    Logs {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::LogsOptions,
+    },
+    /// Say what this version of the program changes for this platform, and in which order to install it
+    Upgrade {
         #[command(flatten)]
         root: Root,
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Say which version this is
+    Version {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say more of a command, or of exit-codes, environment, contexts
+    Help {
+        /// A command, or a topic
+        #[arg(value_name = "COMMAND")]
+        words: Vec<String>,
+    },
+    /// Print a reference in Markdown: commands, or a release's settings
+    #[command(hide = true)]
+    Reference {
+        /// Its settings.yml; without, all commands
+        #[arg(value_name = "FILE")]
+        settings: Option<PathBuf>,
+    },
+    /// Steer leaders elsewhere by names
+    Context {
+        #[command(subcommand)]
+        command: crate::command::Leaders,
+    },
+    /// Look for what is wrong around the leader or follower of this machine, and say how to mend it; exit 1 if something is broken
+    Doctor {
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        options: crate::command::DoctorOptions,
     },
     /// Wait until machines run a revision, or the leader is ready; exit 3 if that doesn't come
     Wait {

@@ -11,6 +11,8 @@ pub(crate) enum Done {
     Good,
     /// There are differences.
     Different,
+    /// Something is broken, and that was told on standard output.
+    Broken,
     /// A follower failed or didn't answer in time.
     NotFollowed,
 }
@@ -34,6 +36,7 @@ pub(crate) fn failed(what: impl Display) -> Failed {
 pub(crate) fn code(result: Result<Done, Failed>) -> ExitCode {
     match result {
         Ok(Done::Good) => ExitCode::SUCCESS,
+        Ok(Done::Broken) => ExitCode::FAILURE,
         Ok(Done::Different) => ExitCode::from(2),
         Ok(Done::NotFollowed) => ExitCode::from(3),
         Err(Failed(what)) => {

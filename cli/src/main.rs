@@ -3,22 +3,30 @@
 
 mod arguments;
 mod command;
+mod completing;
+mod contexts;
+mod doctor;
 mod exit;
+mod help;
 mod hidden;
 mod joining;
 mod moment;
 mod printable;
 mod progress;
+mod reference;
 mod remote;
 mod service;
 mod shipped;
 mod socket;
 mod unit;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = arguments::Arguments::parse();
+    // Ends here where a shell asks what could be typed next.
+    clap_complete::CompleteEnv::with_factory(|| completing::with_candidates(help::command())).complete();
+    let arguments = help::command().get_matches();
+    let arguments = arguments::Arguments::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
     exit::code(command::run(arguments))
 }

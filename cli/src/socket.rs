@@ -51,6 +51,11 @@ impl Socket {
         if let Some(remote) = Remote::asked()? {
             return Self::far(&remote).map(Some);
         }
+        Self::here(config)
+    }
+
+    /// The running leader of this home; `None` where none runs.
+    pub(crate) fn here(config: &Config) -> Result<Option<Self>, Failed> {
         let path: PathBuf = config.socket();
         match UnixStream::connect(&path) {
             Ok(_) => {}
@@ -100,7 +105,8 @@ impl Socket {
         Ok(Self(Way::Files(offline(Arc::new(leader), offline_actor()))))
     }
 
-    fn far(remote: &Remote) -> Result<Self, Failed> {
+    /// A leader elsewhere.
+    pub(crate) fn far(remote: &Remote) -> Result<Self, Failed> {
         let mut headers = HeaderMap::new();
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", remote.token.as_str()))
             .map_err(|_| failed("the token holds signs that no token has: copy it again, as a whole"))?;

@@ -3,6 +3,7 @@
 //! and a test holds that table true. Containers of other compose projects are
 //! never asked for, but the follower's own.
 
+pub mod asked;
 mod details;
 mod error;
 mod home;

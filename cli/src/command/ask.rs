@@ -16,3 +16,13 @@ pub(super) fn ask(question: &str) -> Result<bool, Failed> {
     }
     Ok(matches!(answer.trim(), "" | "y" | "Y" | "yes"))
 }
+
+/// Whether the answer is `yes`, in full: for what nobody should agree to by pressing return.
+pub(super) fn ask_plainly(question: &str) -> Result<bool, Failed> {
+    let mut out = std::io::stderr().lock();
+    write!(out, "{question}? Type yes if so: ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}

@@ -11,7 +11,7 @@ use lockstep_leader::store::{Store, StoreError};
 use std::path::{Path, PathBuf};
 
 /// What the audit calls it: the doctor looks for the last one.
-pub(super) const BACKUP: &str = "backup";
+pub(crate) const BACKUP: &str = "backup";
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]

@@ -6,9 +6,10 @@ use super::show::{Paint, details};
 use super::wait::{self, Standing, Wanted, Whose};
 use super::{print, say};
 use crate::exit::{Done, Failed};
+use crate::progress::Progress;
 use crate::socket::Socket;
 use lockstep_leader::difference::MachineChange;
-use lockstep_shared::api::Machine;
+use lockstep_shared::api::{Fleet, Machine};
 use lockstep_shared::rollout::Phase;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -86,7 +87,10 @@ pub(super) async fn follow(
 async fn settle(socket: &Socket, published: &Published<'_>, end: Instant, json: bool) -> Result<Done, Failed> {
     let revision = published.revision;
     let everybody = Whose::default();
-    let ended = wait::applied(socket, Wanted::Number(revision), &everybody, end, |_, _| {}).await?;
+    let progress = Progress::begin("waiting for the machines' reports");
+    let heard = |fleet: &Fleet, _| progress.say(&wait::words(&everybody, fleet, revision));
+    let ended = wait::applied(socket, Wanted::Number(revision), &everybody, end, heard).await?;
+    drop(progress);
     let (followed, not) = ended.parted(&everybody);
     if !json {
         let touched = |machine: &Machine| published.changes.iter().any(|change| change.machine == machine.name);
@@ -97,10 +101,10 @@ async fn settle(socket: &Socket, published: &Published<'_>, end: Instant, json: 
         }
         print(&format!("{} of {} machines run revision {revision}\n", followed.len(), followed.len() + not.len()))?;
     }
-    if not.is_empty() && ended.fleet.is_some() {
+    if not.is_empty() {
         return Ok(Done::Good);
     }
-    let rollout = ended.fleet.as_ref().and_then(|fleet| fleet.rollout.as_ref());
+    let rollout = ended.fleet.rollout.as_ref();
     let late = not.iter().any(|machine| wait::standing(machine, revision, rollout) == Standing::Coming);
     let names: Vec<&str> = not.iter().map(|machine| machine.name.as_str()).collect();
     let how = if late { format!("; lockstep wait --applied {revision} waits longer") } else { String::new() };

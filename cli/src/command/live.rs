@@ -85,7 +85,9 @@ async fn watch(
                 // The leader stops, or is started anew: it knows where it was.
                 let since = *away.get_or_insert_with(Instant::now);
                 if since.elapsed() > AWAY {
-                    return Err(result.err().unwrap_or_else(|| crate::exit::failed("the leader is gone: see its log")));
+                    return Err(result.err().unwrap_or_else(|| {
+                        crate::exit::failed("the leader is gone: see its log (lockstep logs leader)")
+                    }));
                 }
                 if timeout_at(deadline, sleep(Duration::from_millis(200))).await.is_err() {
                     return Ok(Ended::Late);

@@ -7,8 +7,10 @@ mod backup;
 mod blame;
 mod ca;
 mod certificates;
+mod context;
 mod diff;
 mod disk;
+mod doctor;
 mod drift;
 mod fleet;
 mod follow;
@@ -21,6 +23,7 @@ mod init;
 mod join;
 mod leader;
 mod live;
+mod logs;
 mod lookback;
 mod man;
 pub(crate) mod migrate;
@@ -31,21 +34,28 @@ mod render;
 mod revision;
 mod rollback;
 mod rollout;
+mod screen;
 mod secrets;
 pub(crate) mod settings;
 mod show;
 mod status;
 mod tokens;
+mod trouble;
+mod upgrade;
 mod validate;
+mod version;
 mod wait;
 
 pub(crate) use access::Access;
 pub(crate) use audit::Options as AuditOptions;
+pub(crate) use backup::BACKUP;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use ca::Ca;
 pub(crate) use certificates::Certificates;
+pub(crate) use context::Leaders;
 pub(crate) use diff::Options as DiffOptions;
+pub(crate) use doctor::Options as DoctorOptions;
 pub(crate) use follow::Following;
 pub(crate) use followers::Followers;
 pub(crate) use going::Going;
@@ -53,15 +63,20 @@ pub(crate) use history::Options as HistoryOptions;
 pub(crate) use import::Options as ImportOptions;
 pub(crate) use init::Options as InitOptions;
 pub(crate) use join::Options as JoinOptions;
+pub(crate) use logs::Options as LogsOptions;
 pub(crate) use revision::Options as ShowOptions;
 pub(crate) use rollback::Options as RollbackOptions;
 pub(crate) use rollout::Steer;
 pub(crate) use secrets::Secrets;
+pub(crate) use status::Options as StatusOptions;
 pub(crate) use tokens::Tokens;
+#[cfg(test)]
+pub(crate) use trouble::tests as trouble_tests;
+pub(crate) use trouble::{Grade, troubles};
 pub(crate) use wait::Options as WaitOptions;
 
 use crate::arguments::{Arguments, Command};
-use crate::exit::{Done, Failed};
+use crate::exit::{Done, Failed, failed};
 use crate::remote;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use lockstep_leader::audit::Audit;
@@ -74,7 +89,7 @@ use std::path::Path;
 
 pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
     lockstep_edge::secrecy::begin();
-    remote::remember(arguments.url, arguments.token_file);
+    remote::remember(arguments.url, arguments.token_file, arguments.context);
     match arguments.command {
         Command::Leader { .. }
         | Command::Follower { .. }
@@ -83,6 +98,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         | Command::Backup { .. }
         | Command::Restore { .. }
         | Command::Secrets { secrets: Secrets::Lock | Secrets::Unlock, .. }
+        | Command::Doctor { .. }
         | Command::Man { .. }
         | Command::ImportPryv { .. }
         | Command::JoinPlatform { .. }
@@ -106,7 +122,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::Notify { root, services, json } => wait_for(notify::run(&root.path(), services, json)),
         Command::Settings { command } => wait_for(settings::run(command)),
         Command::Migrate { root, options } => wait_for(migrate::run(&root.path(), options)),
-        Command::Status { root, json } => wait_for(status::run(&root.path(), json)),
+        Command::Status { root, options } => wait_for(status::run(&root.path(), options)),
+        Command::Context { command } => wait_for(context::run(command)),
+        Command::Logs { root, options } => wait_for(logs::run(&root.path(), options)),
+        Command::Upgrade { root, json } => wait_for(upgrade::run(&root.path(), json)),
+        Command::Version { json } => version::run(json),
+        Command::Help { words } => {
+            print(&crate::help::text(&words).map_err(failed)?)?;
+            Ok(Done::Good)
+        }
+        Command::Reference { settings } => reference(settings.as_deref()),
+        Command::Doctor { root, options } => wait_for(doctor::run(&root.path(), options)),
         Command::Wait { root, options } => wait_for(wait::run(&root.path(), options)),
         Command::History { root, options } => wait_for(history::run(&root.path(), options)),
         Command::Show { root, options } => wait_for(revision::run(&root.path(), options)),
@@ -127,11 +153,32 @@ pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
         Command::ImportPryv { root, options } => import::run(&root.path(), &options),
         Command::InitPlatform { root, options } => init::run(&root.path(), &options),
         Command::Completions { shell } => {
-            let mut command = <Arguments as clap::CommandFactory>::command();
-            clap_complete::generate(shell, &mut command, "lockstep", &mut std::io::stdout());
+            let shells = clap_complete::env::Shells::builtins();
+            let shell = shells
+                .completer(&shell.to_string())
+                .ok_or_else(|| failed("there are no completions for this shell"))?;
+            let mut script = Vec::new();
+            // By its name, not its place: that may be another one after an upgrade.
+            shell.write_registration("COMPLETE", "lockstep", "lockstep", "lockstep", &mut script)?;
+            write_out(&script)?;
             Ok(Done::Good)
         }
     }
+}
+
+/// A reference, for scripts/reference.
+fn reference(settings: Option<&Path>) -> Result<Done, Failed> {
+    let Some(file) = settings else {
+        print(&crate::reference::commands())?;
+        return Ok(Done::Good);
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| failed(format!("{}: {error}", file.display())))?;
+    let (settings, faults) = lockstep_leader::platform::schema::read(&text);
+    match faults.first() {
+        None => print(&crate::reference::settings(&settings))?,
+        Some(fault) => return Err(failed(fault)),
+    }
+    Ok(Done::Good)
 }
 
 pub(crate) fn environment() -> Vec<(String, String)> {
@@ -174,7 +221,7 @@ fn table<const N: usize>(heads: [&str; N]) -> Table {
 }
 
 /// So many of them, as people say it: `1 file`, `2 files`.
-fn counted(number: usize, what: &str) -> String {
+pub(crate) fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

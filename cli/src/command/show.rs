@@ -1,7 +1,6 @@
 //! How changes, pushes and machines look in a terminal.
 
 use super::say;
-use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use lockstep_leader::difference::MachineChange;
 use lockstep_leader::foresee::Foreseen;
 use lockstep_shared::api::{Change, Fleet, Machine, Outcome, Push, State};
@@ -15,6 +14,12 @@ pub(super) struct Paint(bool);
 impl Paint {
     pub(super) fn new() -> Self {
         Self(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    }
+
+    /// No colours.
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self(false)
     }
 
     pub(super) fn wrap(self, code: &str, text: &str) -> String {
@@ -134,36 +139,8 @@ pub(super) fn pushes(pushes: &[Push], paint: Paint) -> String {
     pushes.iter().map(line).collect()
 }
 
-/// One row a machine.
-pub(super) fn fleet(fleet: &Fleet, now: i64, paint: Paint) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["machine", "role", "runs", "state", "containers", "seen"]);
-    for machine in &fleet.machines {
-        table.add_row([
-            machine.name.to_string(),
-            machine.role.to_string(),
-            runs(machine, fleet),
-            state(machine, paint),
-            containers(machine),
-            machine.seen.map_or("never".to_owned(), |seen| ago(now - seen)),
-        ]);
-    }
-    let mut out = format!("published: revision {}\n", fleet.revision);
-    if let Some(rollout) = fleet.rollout.as_ref().filter(|rollout| rollout.phase != Phase::Done) {
-        out += &format!("rollout: {}\n", super::rollout::phase(rollout, paint));
-    }
-    out += &format!("{table}\n");
-    for machine in &fleet.machines {
-        for line in details(machine).into_iter().chain(super::drift::lines(machine, paint)) {
-            out.push_str(&format!("{}: {line}\n", machine.name));
-        }
-    }
-    out
-}
-
 /// What it runs, and how that is to what it should.
-fn runs(machine: &Machine, fleet: &Fleet) -> String {
+pub(super) fn runs(machine: &Machine, fleet: &Fleet) -> String {
     let status = machine.status.as_ref();
     let running = status.and_then(|status| status.running.as_ref());
     if let Some(failed) = failed(machine, fleet) {
@@ -194,29 +171,6 @@ fn failed(machine: &Machine, fleet: &Fleet) -> Option<u64> {
     said.or_else(remembered)
 }
 
-fn state(machine: &Machine, paint: Paint) -> String {
-    match machine.status.as_ref().map(|status| status.state) {
-        None => paint.wrap("33", "silent"),
-        Some(State::New) => "new".to_owned(),
-        Some(State::Applying) => paint.wrap("36", "applying"),
-        Some(State::Applied) => paint.wrap("32", "applied"),
-        Some(State::Failed) => paint.wrap("31", "FAILED"),
-    }
-}
-
-fn containers(machine: &Machine) -> String {
-    let Some(status) = &machine.status else { return "-".to_owned() };
-    if !status.engine {
-        return "no engine".to_owned();
-    }
-    let well = status
-        .containers
-        .iter()
-        .filter(|container| container.state == "running" && container.health != "unhealthy")
-        .count();
-    format!("{well} of {} up", status.containers.len())
-}
-
 /// What was done and left alone, and why: of the last apply that changed something or failed.
 pub(super) fn details(machine: &Machine) -> Vec<String> {
     let Some(status) = &machine.status else { return Vec::new() };
@@ -242,14 +196,4 @@ pub(super) fn details(machine: &Machine) -> Vec<String> {
     lines.extend(apply.notes.iter().map(|note| format!("note: {note}")));
     lines.extend(apply.error.iter().map(|error| format!("FAILED revision {}: {error}", apply.revision)));
     lines
-}
-
-fn ago(seconds: i64) -> String {
-    match seconds {
-        ..=1 => "now".to_owned(),
-        2..=119 => format!("{seconds} s ago"),
-        120..=7199 => format!("{} min ago", seconds / 60),
-        7200..=172_799 => format!("{} h ago", seconds / 3600),
-        _ => format!("{} days ago", seconds / 86_400),
-    }
 }

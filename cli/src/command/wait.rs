@@ -142,8 +142,8 @@ pub(super) fn standing(machine: &Machine, revision: u64, rollout: Option<&Rollou
 
 /// How waiting ended.
 pub(super) struct Ended {
-    /// The fleet as it was last heard of; `None` where the time was over before.
-    pub(super) fleet: Option<Fleet>,
+    /// The fleet as it was last heard of.
+    pub(super) fleet: Fleet,
     /// The revision that was waited for.
     pub(super) revision: u64,
 }
@@ -151,7 +151,7 @@ pub(super) struct Ended {
 impl Ended {
     /// The machines that run it, and those that don't.
     pub(super) fn parted(&self, whose: &Whose) -> (Vec<&Machine>, Vec<&Machine>) {
-        let Some(fleet) = &self.fleet else { return (Vec::new(), Vec::new()) };
+        let fleet = &self.fleet;
         let runs = |machine: &&Machine| standing(machine, self.revision, fleet.rollout.as_ref()) == Standing::Runs;
         whose.of(fleet).into_iter().partition(runs)
     }
@@ -184,11 +184,19 @@ pub(super) async fn applied(
     if let Some(Err(nobody)) = fleet::until(socket, Some(deadline), look).await? {
         return Err(nobody);
     }
+    // The time may have been over before anything was heard: then it is as it is now.
+    let fleet = match last {
+        Some(fleet) => fleet,
+        None => socket.get("/admin/fleet").await?,
+    };
     let revision = match wanted {
         Wanted::Number(number) => number,
-        Wanted::Latest => latest.unwrap_or_default(),
+        Wanted::Latest => latest.unwrap_or(fleet.revision),
     };
-    Ok(Ended { fleet: last, revision })
+    match whose.nobody(&fleet) {
+        Some(nobody) => Err(nobody),
+        None => Ok(Ended { fleet, revision }),
+    }
 }
 
 pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
@@ -202,13 +210,13 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     let progress = Progress::begin("asking the leader");
     let mut told = Told::new(!options.json && !std::io::stderr().is_terminal());
     let heard = |fleet: &Fleet, revision: u64| {
-        progress.say(&words(&whose.of(fleet), revision, fleet.rollout.as_ref()));
+        progress.say(&words(&whose, fleet, revision));
         told.heard(&whose.of(fleet), revision, fleet.rollout.as_ref());
     };
     let ended = applied(&socket, wanted, &whose, deadline, heard).await?;
     drop(progress);
     let (runs, not) = ended.parted(&whose);
-    let well = ended.fleet.is_some() && not.is_empty();
+    let well = not.is_empty();
     if options.json {
         let names = |machines: &[&Machine]| machines.iter().map(|machine| machine.name.clone()).collect::<Vec<_>>();
         print_json(&serde_json::json!({
@@ -221,15 +229,9 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
             counted(runs.len() + not.len(), "machine"),
             ended.revision
         ))?;
-        if ended.fleet.is_none() {
-            say("the leader didn't say anything in that time: lockstep logs leader");
-        }
+        let rollout = ended.fleet.rollout.as_ref();
         for machine in &not {
-            say(&format!(
-                "{}: {}",
-                machine.name,
-                why(machine, ended.revision, ended.fleet.as_ref().and_then(|fleet| fleet.rollout.as_ref()))
-            ));
+            say(&format!("{}: {}", machine.name, why(machine, ended.revision, rollout)));
         }
         if !not.is_empty() {
             say("lockstep status says more of each");
@@ -286,7 +288,8 @@ async fn ready(config: &Config, whose: &Whose, deadline: Instant, options: &Opti
 }
 
 /// How far it is, in a line.
-fn words(machines: &[&Machine], revision: u64, rollout: Option<&Rollout>) -> String {
+pub(super) fn words(whose: &Whose, fleet: &Fleet, revision: u64) -> String {
+    let (machines, rollout) = (whose.of(fleet), fleet.rollout.as_ref());
     let coming = |machine: &&&Machine| standing(machine, revision, rollout) == Standing::Coming;
     let runs = machines.iter().filter(|machine| standing(machine, revision, rollout) == Standing::Runs).count();
     let waits: Vec<&str> = machines.iter().filter(coming).map(|machine| machine.name.as_str()).collect();

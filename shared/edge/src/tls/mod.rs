@@ -10,12 +10,14 @@
 //! | `acceptor.rs` | the server's side; the certificate can be replaced while it serves |
 //! | `pins.rs` | the client's side: chains to pinned authorities only, which can be replaced |
 //! | `joining.rs` | the client's side where only the hash of an authority is known |
+//! | `meeting.rs` | the client's side that only looks at which authority is shown |
 //! | `refused.rs` | why a peer is not believed, in words |
 
 mod acceptor;
 mod certificate;
 pub mod identity;
 mod joining;
+mod meeting;
 mod pins;
 mod refused;
 mod request;
@@ -23,6 +25,7 @@ mod request;
 pub use acceptor::Acceptor;
 pub use certificate::{BACKDATED, BadPem, Certificate, Identity, authorities, short};
 pub use joining::Joining;
+pub use meeting::Meeting;
 pub use pins::Pins;
 pub use refused::{Refused, why};
 pub use request::{Requested, placeholder};
