@@ -147,11 +147,11 @@ fn a_machine_joins_follows_and_sees_nothing_of_anothers() {
     });
 
     // Again on the same home: nothing changes, whatever became of the token.
-    let before = files;
+    let own = platform.follower_root("core-2").join("config-follower");
+    let before = tree(&own);
     let again = join(&platform, "core-2", &token, &["--role", "core", "--name", "core-2"]);
     assert!(again.status.success() && text(&again.stdout).contains("nothing was changed"), "{}", text(&again.stderr));
-    let now = tree(&platform.follower_root("core-2"));
-    assert!(before.iter().all(|(file, bytes)| now.get(file) == Some(bytes)));
+    assert!(tree(&own) == before);
     let other = refused(&join(&platform, "core-2", &token, &["--role", "core", "--name", "core-9"]));
     assert!(other.contains("not of core-9"), "{other}");
 
@@ -294,8 +294,12 @@ fn an_answer_that_was_lost_comes_again_until_it_was_used() {
 #[test]
 fn a_follower_that_is_put_out_is_out_at_once() {
     let mut platform = platform(&[("core-1", "core")]);
+    platform.settings(&[("V", "usual")]);
     platform.start_leader();
     joined(&platform, "core-2");
+    // What platform.yml says of it holds up nobody when it has left.
+    platform.platform_yml("settings: {}\nmachines:\n  core-2: {V: own}\n");
+    platform.good(&["publish", "--yes"]);
     let runtime = runtime();
     let client = Arc::new(client(&platform, "core-2"));
     let (_, _, tag) = runtime.block_on(get(&client, "/conf", None));
@@ -313,6 +317,7 @@ fn a_follower_that_is_put_out_is_out_at_once() {
     assert!(problem.detail.contains("followers enable core-2"), "{}", problem.detail);
     assert_eq!(runtime.block_on(get(&client, "/conf", None)).0, StatusCode::FORBIDDEN);
     assert!(platform.fleet().machines.iter().all(|machine| machine.name.as_str() != "core-2"));
+    platform.good(&["validate"]);
     let again = platform.refused(&["followers", "disable", "core-2"]);
     assert!(again.contains("disabled already"), "{again}");
 
@@ -330,6 +335,10 @@ fn a_follower_that_is_put_out_is_out_at_once() {
     platform.good(&["followers", "remove", "core-2", "--yes"]);
     assert_eq!(runtime.block_on(held).unwrap().1.unwrap().short_kind(), "removed");
     assert_eq!(runtime.block_on(get(&client, "/conf", None)).1.unwrap().short_kind(), "removed");
+    let slip = platform.refused(&["validate"]);
+    assert!(slip.contains("no machine is called core-2"), "{slip}");
+    platform.stop_leader();
+    platform.start_leader();
     // Its name is free.
     fs::remove_dir_all(platform.follower_root("core-2")).unwrap();
     joined(&platform, "core-2");

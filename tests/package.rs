@@ -66,7 +66,8 @@ fn it_is_installed_upgraded_and_removed_and_the_home_outlives_it() {
     package(&program, "0.0.1~test", &debian);
     assert!(before == bytes());
 
-    debian.run(&format!("dpkg -i {first}"));
+    let said = debian.run(&format!("dpkg -i {first}"));
+    assert!(said.contains("lockstep init-platform"), "what to do next: {said}");
     assert!(debian.run("lockstep --version").contains("lockstep "));
     for unit in ["lockstep-leader", "lockstep-follower"] {
         let unit = fs::read_to_string(debian.0.join(format!("lib/systemd/system/{unit}.service"))).unwrap();
@@ -81,6 +82,13 @@ fn it_is_installed_upgraded_and_removed_and_the_home_outlives_it() {
     let said = debian.run("lockstep validate; true");
     assert!(said.contains("DOMAIN"), "the release asks for its settings: {said}");
     assert!(debian.run("/usr/share/lockstep/scripts/run-config-leader --help").contains("--docker"));
+
+    // A platform from the program alone, where nothing else is installed.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let line = "init-platform --root /srv/new --role singlenode --set DOMAIN=example.com --set SINGLE_MACHINE_IP_ADDRESS=192.0.2.1";
+    let said = debian.run(&format!("lockstep {line} --listen 127.0.0.1:{port} --yes"));
+    assert!(said.contains("is a platform, and revision 1 is published") && said.contains("join-platform "), "{said}");
+    assert!(debian.has("/srv/new/templates/singlenode/pryv.yml.hbs") && debian.has("/srv/new/state/store.db"));
 
     let (second, _) = package(&program, "0.0.2~test", &debian);
     debian.run("echo '# mine' >> /etc/logrotate.d/lockstep");

@@ -236,7 +236,7 @@ async fn until_used(socket: &Socket, begun: &[Rotating], time: Duration) -> Resu
 }
 
 fn listed(all: &[FollowerView]) -> String {
-    let mut table = table(["name", "role", "declared", "state", "key", "certificate ends", "last seen", "url"]);
+    let mut table = table(["name", "role", "declared", "is served", "key", "certificate ends", "last seen", "url"]);
     for one in all {
         table.add_row([
             one.name.to_string(),
@@ -245,7 +245,11 @@ fn listed(all: &[FollowerView]) -> String {
                 Origin::File => "file".to_owned(),
                 Origin::Token => "token".to_owned(),
             },
-            if one.enabled { "follows".to_owned() } else { "disabled".to_owned() },
+            match (one.enabled, one.served) {
+                (false, _) => "disabled".to_owned(),
+                (true, Some(revision)) => format!("revision {revision}"),
+                (true, None) => "nothing published".to_owned(),
+            },
             key_state(one).to_owned(),
             one.certificate_ends.map(moment::at).unwrap_or_default(),
             one.seen.filter(|seen| *seen > 0).map_or_else(|| "not yet".to_owned(), moment::at),
@@ -288,6 +292,10 @@ fn shown(one: &FollowerView) -> String {
                 one.disabled_by.as_deref().map(printable).unwrap_or_default()
             ),
         ));
+    }
+    if one.enabled {
+        let nothing = || "nothing: lockstep publish says what is missing".to_owned();
+        lines.push(("is served", one.served.map_or_else(nothing, |revision| format!("revision {revision}"))));
     }
     lines.push(("url", one.url.as_deref().map_or_else(|| "none: it only polls".to_owned(), printable)));
     if !one.addresses.is_empty() {

@@ -25,6 +25,9 @@ const PORT: u16 = 6000;
 /// How many ports are tried.
 const PORTS: u16 = 100;
 
+/// Where Docker's engine listens.
+const ENGINE: &str = "/var/run/docker.sock";
+
 /// What is wanted of a join.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
@@ -191,6 +194,11 @@ impl Plan {
             Some(url) => format!("It is told of news at {url}: the leader has to get through to there"),
             None => "It only asks the leader for news, and is not told".to_owned(),
         });
+        if self.wish.docker && !Path::new(ENGINE).exists() {
+            lines.push(format!(
+                "Look at this: there is no {ENGINE}. Install Docker, or say --no-docker for a machine without containers"
+            ));
+        }
         lines.extend(
             home.files(self.wish.token.pin).map(|(path, mode)| format!("write {} (0{mode:o})", path.display())),
         );

@@ -126,8 +126,14 @@ impl Trusted {
             }
             match self.ask(own).await {
                 Ok(()) => {
-                    (backoff, said) = (Backoff::for_contact(), None);
                     board.tell_again();
+                    said = None;
+                    if own.due_in(self.issuer().as_ref(), clock::now()) == 0 {
+                        // By this machine's clock it is none yet, or none any more: asking on and on helps nobody.
+                        sleep(backoff.next_wait()).await;
+                    } else {
+                        backoff.reset();
+                    }
                 }
                 Err(why) => {
                     if said.as_ref() != Some(&why) {

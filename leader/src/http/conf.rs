@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// The longest that a request is held, in seconds.
 const LONGEST_WAIT: u64 = 600;
+/// A follower takes a request that is answered sooner for one that was not held.
+const HELD: Duration = Duration::from_millis(1200);
 
 /// Who asks.
 pub(super) enum Asker<'a> {
@@ -70,12 +72,19 @@ async fn changed(leader: &Leader, served: Arc<Served>, wait: Duration, headers: 
     let machine = &served.bundle.machine;
     let _place = leader.waits.take(machine, leader.config.limits.waits_per_follower)?;
     let (mut published, mut stop) = (leader.published.subscribe(), leader.stop.clone());
+    let began = tokio::time::Instant::now();
+    let settled = !leader.roster.is_rotating(machine.as_str());
     let news = async {
         loop {
             // Looked at before waiting: it may have changed since the first look.
             let seen = published.borrow_and_update().clone();
             if let Some(problem) = leader.gate.barred(machine.as_str()) {
                 return Err(problem);
+            }
+            // A held request that ends early makes a follower report, and so hear of its new key.
+            if settled && leader.roster.is_rotating(machine.as_str()) {
+                Box::pin(tokio::time::sleep_until(began + HELD)).await;
+                return Ok(None);
             }
             let now = find(&seen, machine.as_str())?;
             if now.etag != served.etag {
@@ -165,7 +174,7 @@ fn any(published: &Published, role: Option<&str>, machine: Option<&str>) -> Resu
 fn find(published: &Published, machine: &str) -> Result<Arc<Served>, Problem> {
     published.served.get(machine).cloned().ok_or_else(|| {
         let detail = format!(
-            "revision {} has nothing for {machine}: declare it on the leader and publish",
+            "revision {} has nothing for {machine}: on the leader, lockstep followers list says whether it follows, and lockstep publish what is missing",
             published.revision.number
         );
         problem(StatusCode::FORBIDDEN, "forbidden", "There is nothing for this machine", detail)

@@ -4,10 +4,11 @@ use super::problem;
 use crate::audit::{Event, Outcome};
 use crate::authority;
 use crate::leader::Leader;
+use crate::roster::Followed;
 use crate::roster::joining::{Asked, check};
 use crate::who::{Actor, How, clean_name};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, json, reply};
 use lockstep_edge::server;
@@ -23,8 +24,9 @@ pub(super) async fn join(leader: Arc<Leader>, request: Request<Incoming>, peer: 
     // Before a byte of the body is read: what would come in the clear is not to be used.
     if let Err(problem) = leader.way_in() {
         let detail = format!("no machine can join: {problem}");
-        return reply(&Problem::new(409, "join-closed", "This leader lets no machine join", detail));
+        return reply(&Problem::new(403, "join-closed", "This leader lets no machine join", detail));
     }
+    let from = forwarded(&leader, request.headers()).unwrap_or(peer);
     let body = match server::read_body(request.into_body(), &leader.config.limits).await {
         Ok(body) => body,
         Err(problem) => return reply(&problem),
@@ -42,7 +44,7 @@ pub(super) async fn join(leader: Arc<Leader>, request: Request<Incoming>, peer: 
         }
     };
     let acting = leader.clone();
-    let done = tokio::task::spawn_blocking(move || take(&acting, &request, peer)).await;
+    let done = tokio::task::spawn_blocking(move || take(&acting, &request, from)).await;
     match done {
         Ok(Ok((joined, revision))) => {
             if let Some(revision) = revision {
@@ -56,6 +58,12 @@ pub(super) async fn join(leader: Arc<Leader>, request: Request<Incoming>, peer: 
             reply(&Problem::new(500, "internal", "The leader could not do it", "see its log"))
         }
     }
+}
+
+/// Who asks, where a proxy passes it on.
+fn forwarded(leader: &Leader, headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back().filter(|_| leader.config.http.behind_proxy)?;
+    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// Judges, does, and writes down.
@@ -111,17 +119,20 @@ fn done(
 ) -> Result<(Joined, Option<u64>), Problem> {
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "a machine could not join");
-        Problem::new(500, "internal", "The leader could not do it", error.to_string())
+        Problem::new(500, "internal", "The leader could not do it", "see the leader's log, then type the same again")
     };
+    // Nobody without a token makes the leader wait for a publication.
+    leader.roster.knows(asked).map_err(|error| failed(&error))??;
     let roles = leader.with_press(crate::press::Press::roles).map_err(|error| failed(&error))?;
     let noted = || {
         *begun = Some(leader.audit.append(&Event { outcome: Outcome::Asked, detail: event.detail, ..*event })?);
         Ok(())
     };
-    let (follower, new) = leader.roster.join(asked, &roles, noted).map_err(|error| failed(&error))??;
+    let follower = leader.roster.join(asked, &roles, noted).map_err(|error| failed(&error))??;
     let joined = leader.papers(&follower, &asked.request.csr).map_err(|error| failed(&error))?;
-    let revision = match new.then(|| leader.joined(&follower.name)) {
-        Some(crate::roster::Followed::Published(revision)) => Some(revision),
+    // Also for one that asks again: the leader may have been killed in between.
+    let revision = match leader.joined(&follower.name) {
+        Followed::Published(revision) => Some(revision),
         _ => None,
     };
     Ok((joined, revision))

@@ -36,7 +36,9 @@ pub(super) async fn ask(leader: Arc<Leader>, request: Request<Incoming>) -> Repl
 /// Holds the question until it is the machine's turn.
 async fn turn(leader: &Leader, machine: &str, wish: LeaseRequest) -> Result<Lease, Problem> {
     let Some(served) = leader.published().served.get(machine).cloned() else {
-        let detail = format!("nothing is published for {machine}: declare it on the leader and publish");
+        let detail = format!(
+            "nothing is published for {machine}: on the leader, lockstep followers list says whether it follows, and lockstep publish what is missing"
+        );
         return Err(problem(StatusCode::FORBIDDEN, "forbidden", "There is nothing for this machine", detail));
     };
     let bundle = &served.bundle;

@@ -322,6 +322,34 @@ fn who_vanishes_with_a_lease_stops_it() {
 }
 
 #[test]
+fn who_is_put_out_holds_nobody_up() {
+    let mut fleet = Fleet::new(6);
+    fleet.begin(2, Strategy::default());
+    let (out, next) = (name("core-1"), name("core-2"));
+    fleet.act(&out);
+    fleet.act(&next);
+    assert!(fleet.state.leases.held.contains_key(&out), "it restarts first, alone");
+    assert_eq!(fleet.machines[&next].apply.map(|(_, leased)| leased), Some(false));
+    fleet.step(Event::Out(out.clone(), "core-1 was disabled".to_owned())).unwrap();
+    fleet.machines.remove(&out);
+    assert!(!fleet.state.leases.held.contains_key(&out) && fleet.state.leases.held.contains_key(&next));
+    fleet.all(20);
+    assert!(matches!(fleet.rollout().phase, Phase::Done { .. }), "{:?}", fleet.rollout().phase);
+    assert_eq!(fleet.rollout().reached(), (5, 5));
+
+    // One that waits for its turn is told that there is none.
+    let mut fleet = Fleet::new(6);
+    fleet.begin(2, Strategy::default());
+    fleet.act(&out);
+    fleet.act(&next);
+    fleet.step(Event::Out(next.clone(), "core-2 was removed".to_owned())).unwrap();
+    let told = fleet.effects.iter().any(
+        |effect| matches!(effect, Effect::Answer(name, lease) if *name == next && lease.verdict == Verdict::Stopped),
+    );
+    assert!(told && fleet.state.leases.queue.is_empty());
+}
+
+#[test]
 fn patience_ends() {
     let mut fleet = Fleet::new(2);
     fleet.begin(2, strategy(r#"{"patienceSeconds": 60}"#));

@@ -48,15 +48,7 @@ pub fn judge(
 ) -> Result<Verdict, Problem> {
     let JoinRequest { name, role, .. } = asked.request;
     let refused = |kind: &str, title: &str, detail: String| Err(Problem::new(403, kind, title, detail));
-    // An unknown id and a wrong secret are answered alike: ids are no secret, and tell nothing.
-    let known = token.filter(|token| bool::from(token.hash.0.ct_eq(&asked.hash.0)));
-    let Some(token) = known else {
-        return refused(
-            "join-token-unknown",
-            "The token is not known",
-            "this leader doesn't know the token: it was made on another leader, or before this one was restored from a backup; make a new one here: lockstep tokens create --role ROLE".to_owned(),
-        );
-    };
+    let token = known(asked, token)?;
     if let Some(used) = &token.used {
         let again = roll.get(&used.by).and_then(|member| member.joined.as_ref());
         let again = again.filter(|joined| {
@@ -152,6 +144,15 @@ pub fn judge(
     Ok(Verdict::Joins(Box::new(token.clone())))
 }
 
+/// The token, if the secret is its own. An unknown id and a wrong secret are
+/// answered alike: ids are no secret, and tell nothing.
+fn known<'t>(asked: &Asked<'_>, token: Option<&'t StoredJoinToken>) -> Result<&'t StoredJoinToken, Problem> {
+    token.filter(|token| bool::from(token.hash.0.ct_eq(&asked.hash.0))).ok_or_else(|| {
+        let detail = "this leader doesn't know the token: it was made on another leader, or before this one was restored from a backup; make a new one here: lockstep tokens create --role ROLE";
+        Problem::new(403, "join-token-unknown", "The token is not known", detail)
+    })
+}
+
 fn taken(member: &Member) -> Problem {
     let name = &member.name;
     let detail = match &member.joined {
@@ -192,21 +193,27 @@ pub fn check(request: &JoinRequest) -> Result<(), Problem> {
 }
 
 impl Roster {
+    /// Refuses a request whose token is not known.
+    pub fn knows(&self, asked: &Asked<'_>) -> Result<Result<(), Problem>, StoreError> {
+        let token = self.store().join_tokens()?.into_iter().find(|token| token.id == asked.request.id);
+        Ok(known(asked, token.as_ref()).map(|_| ()))
+    }
+
     /// Judges a request and does it; of several with one token, one joins.
     /// `noted` hears of it before it is done, and what it can't write down is
-    /// not done. Durable on return: the follower, and whether it is new.
+    /// not done. Durable on return.
     pub fn join(
         &self,
         asked: &Asked<'_>,
         roles: &[Name],
         noted: impl FnOnce() -> Result<(), StoreError>,
-    ) -> Result<Result<(StoredFollower, bool), Problem>, StoreError> {
+    ) -> Result<Result<StoredFollower, Problem>, StoreError> {
         let store = self.store();
         let now = clock::now();
         let token = store.join_tokens()?.into_iter().find(|token| token.id == asked.request.id);
         match judge(asked, token.as_ref(), &self.members.now(), roles, now) {
             Err(problem) => Ok(Err(problem)),
-            Ok(Verdict::Again(follower)) => Ok(Ok((*follower, false))),
+            Ok(Verdict::Again(follower)) => Ok(Ok(*follower)),
             Ok(Verdict::Joins(mut token)) => {
                 noted()?;
                 let request = asked.request;
@@ -229,7 +236,7 @@ impl Roster {
                 token.used = Some(Used { at: now, by: request.name.clone(), from: asked.from.to_string() });
                 store.join(&token, &follower)?;
                 self.settle(&follower)?;
-                Ok(Ok((follower, true)))
+                Ok(Ok(follower))
             }
         }
     }

@@ -17,6 +17,11 @@ pub struct Rotation {
 }
 
 impl Roster {
+    /// Whether a follower has a new key that it hasn't used.
+    pub fn is_rotating(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|member| member.joined.as_ref().is_some_and(|joined| joined.next.is_some()))
+    }
+
     /// Begins a rotation; durable on return. One that was begun before goes on
     /// with its key: the follower may be about to use it.
     pub fn rotate(&self, name: &str) -> Result<Rotation, RosterError> {

@@ -33,6 +33,11 @@ impl Leader {
         if !with_next && !admitted.seal.fresh() {
             return Ok(admitted);
         }
+        // Boxed, so that the many requests without news don't carry its room around.
+        Box::pin(self.prove(admitted, with_next)).await
+    }
+
+    async fn prove(self: &Arc<Self>, admitted: Admitted, with_next: bool) -> Result<Admitted, Reply> {
         let (leader, name) = (self.clone(), admitted.seal.keyid().to_owned());
         let noted = tokio::task::spawn_blocking(move || leader.proven(&name, with_next)).await;
         match noted {
@@ -98,7 +103,10 @@ impl Leader {
             ))
             .into());
         }
-        Ok(self.roster.rotate(name)?)
+        let rotation = self.roster.rotate(name)?;
+        // Held long polls look again.
+        self.published.send_modify(|_| {});
+        Ok(rotation)
     }
 
     /// The key that a follower is to use from now on, if it doesn't yet, and

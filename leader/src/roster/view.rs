@@ -2,6 +2,7 @@
 
 use super::{Member, Roster, TokenState};
 use crate::fleet::Reports;
+use crate::published::Published;
 use crate::store::StoreError;
 use lockstep_edge::tls::short;
 use lockstep_shared::{Name, Sha256};
@@ -50,6 +51,8 @@ pub struct FollowerView {
     pub addresses: Vec<String>,
     /// Whether it is one of the fleet; `false` for one that is disabled.
     pub enabled: bool,
+    /// The revision that it is served; none where none could be published for it, or no leader runs.
+    pub served: Option<u64>,
     /// Who disabled it.
     pub disabled_by: Option<String>,
     /// Since when it is disabled.
@@ -73,8 +76,8 @@ pub struct FollowerView {
 }
 
 impl FollowerView {
-    /// Of a machine, with what it last said of itself.
-    pub fn of(member: &Member, reports: &Reports) -> Self {
+    /// Of a machine, with what it last said of itself and what it is served.
+    pub fn of(member: &Member, reports: &Reports, published: &Published) -> Self {
         let seen = reports.last_seen(&member.name);
         let shown = reports.certificate_ends(&member.name);
         let joined = member.joined.as_ref();
@@ -91,6 +94,7 @@ impl FollowerView {
             url: member.url.clone(),
             addresses: member.addresses.clone(),
             enabled: member.active(),
+            served: published.served.get(&member.name).map(|served| served.number()),
             disabled_by: joined.and_then(|joined| Some(joined.disabled.as_ref()?.by.clone())),
             disabled: joined.and_then(|joined| Some(joined.disabled.as_ref()?.at)),
             joined: joined.map(|joined| joined.joined),
@@ -107,9 +111,9 @@ impl FollowerView {
 
 impl Roster {
     /// Every follower, by name.
-    pub fn followers(&self, reports: &Reports) -> Vec<FollowerView> {
+    pub fn followers(&self, reports: &Reports, published: &Published) -> Vec<FollowerView> {
         let roll = self.members.now();
-        roll.values().map(|member| FollowerView::of(member, reports)).collect()
+        roll.values().map(|member| FollowerView::of(member, reports, published)).collect()
     }
 
     /// How many tokens can be used at the moment.

@@ -82,7 +82,8 @@ pub(super) fn need(
     }
     let mut kind = vec![wording::kind(&setting.schema)];
     kind.extend(wording::limits(&setting.schema));
-    let kind: Vec<String> = kind.into_iter().filter(|part| !part.is_empty()).collect();
+    // A pattern helps nobody to type; what doesn't match it is told.
+    let kind: Vec<String> = kind.into_iter().filter(|part| !part.is_empty() && !part.contains('^')).collect();
     until(&format!("  {}", kind.join("; ")), proposed, |typed| {
         let before = wishes.settings.remove(&need.name);
         wishes.say(&need.name, Said::Words(typed.to_owned()), "--set", release);

@@ -63,7 +63,7 @@ pub(super) async fn list(
     Extension(actor): Extension<Actor>,
 ) -> Result<Json<Vec<FollowerView>>, Refusal> {
     allow(&actor, Right::Read)?;
-    Ok(Json(leader.roster.followers(&leader.reports)))
+    Ok(Json(leader.roster.followers(&leader.reports, &leader.published())))
 }
 
 /// One follower.
@@ -76,7 +76,7 @@ pub(super) async fn show(
 ) -> Result<Json<FollowerView>, Refusal> {
     allow(&actor, Right::Read)?;
     let member = leader.roster.members().get(&name).ok_or_else(|| unknown(&name))?;
-    Ok(Json(FollowerView::of(&member, &leader.reports)))
+    Ok(Json(FollowerView::of(&member, &leader.reports, &leader.published())))
 }
 
 /// Puts a follower out at once. What it runs goes on running.

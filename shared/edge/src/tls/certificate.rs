@@ -40,14 +40,14 @@ pub const BACKDATED: i64 = 86_400;
 impl Certificate {
     /// Seconds until it is to be renewed, at two thirds of its life or, by
     /// `early` (0 to 1), up to a twentieth sooner; 0 where that is over, and
-    /// where the clock is before it was made: one that was set back doesn't
-    /// stretch a certificate. For those of our own authorities.
+    /// where it doesn't count yet. By a clock that is behind that of who made it
+    /// it is new. For those of our own authorities.
     pub fn due_in(&self, now: i64, early: f64) -> i64 {
         let made = self.begins + BACKDATED;
         let life = self.ends - made;
         #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "seconds of a life")]
         let sooner = (life as f64 * early.clamp(0.0, 1.0) / 20.0) as i64;
-        if now < made { 0 } else { (made + life * 2 / 3 - sooner - now).max(0) }
+        if now < self.begins { 0 } else { (life * 2 / 3 - sooner - (now - made).max(0)).max(0) }
     }
 
     /// Reads one.
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_due_at_two_thirds_and_when_the_clock_went_back() {
+    fn is_due_at_two_thirds_and_not_before_by_a_clock_that_is_behind() {
         let made = 1_795_000_000;
         let certificate = Certificate {
             der: Vec::new().into(),
@@ -174,7 +174,8 @@ mod tests {
             names: Vec::new(),
         };
         let due = |now, early| certificate.due_in(made + now, early);
-        assert_eq!([due(0, 0.0), due(599, 0.0), due(600, 0.0), due(5000, 0.0), due(-1, 0.0)], [600, 1, 0, 0, 0]);
+        assert_eq!([due(0, 0.0), due(599, 0.0), due(600, 0.0), due(5000, 0.0)], [600, 1, 0, 0]);
+        assert_eq!([due(-1200, 0.0), due(-BACKDATED, 0.0), due(-BACKDATED - 1, 0.0)], [600, 600, 0]);
         assert_eq!(due(0, 1.0), 555);
     }
 }
