@@ -98,11 +98,12 @@ pub(super) async fn run(root: &Path, certificates: Certificates) -> Result<Done,
 /// Reads both files and hands them to the leader, which looks at them before it changes anything.
 async fn give(root: &Path, cert: &Path, key: &Path, name: Option<&str>) -> Result<Shown, Failed> {
     let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|error| {
-            failed(format!(
-                "{}: {error}; PEM is text: a certificate in DER becomes PEM by openssl x509 -inform der",
+        std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => failed(format!(
+                "{} is no text, and PEM is: a certificate in DER becomes PEM by openssl x509 -inform der -in FILE, a key by openssl pkey -inform der -in FILE",
                 path.display()
-            ))
+            )),
+            _ => failed(format!("{}: {error}", path.display())),
         })
     };
     let certificate = read(cert)?;

@@ -102,7 +102,10 @@ pub fn look(chain: &str, key: Option<&str>, wanted: &[String], now: i64) -> Find
         };
         found.broken.push(why.to_owned());
     }
-    names(leaf, wanted, &mut found);
+    // An authority that was put first says nothing of the server's names.
+    if read.len() == 1 || !leaf.is_ca() {
+        names(leaf, wanted, &mut found);
+    }
     dates(&read, now, &mut found);
     strength(&read, &mut found);
     if let Ok(Some(usage)) = leaf.extended_key_usage()
