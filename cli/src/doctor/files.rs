@@ -52,13 +52,14 @@ pub(super) fn judge(facts: &[Facts], service: Option<u32>) -> Vec<Finding> {
     for Facts { path, purpose, found: there } in facts {
         let Some(there) = there else { continue };
         let shown = path.display();
-        let open = there.mode & 0o077;
+        // The group may be the service's own.
+        let open = there.mode & 0o007;
         if *purpose == Purpose::Secret && open != 0 {
             let right = if there.folder { "700" } else { "600" };
             findings.push(found(
                 "permissions",
                 Level::Broken,
-                format!("{shown} has mode {:04o}: others than its owner can get at it", there.mode),
+                format!("{shown} has mode {:04o}: everybody on this machine can get at it", there.mode),
                 "it holds keys or secrets, and what others can read is refused at the start",
                 format!("chmod {right} {shown}"),
             ));
@@ -93,6 +94,7 @@ mod tests {
         assert_eq!(judged(0o600, 0, Some(0)).level, Level::Fine);
         let open = judged(0o644, 0, None);
         assert_eq!((open.level, open.fix.as_str()), (Level::Broken, "chmod 600 /x/store.key"));
+        assert_eq!(judged(0o640, 0, None).level, Level::Fine);
         assert_eq!(judged(0o600, 0, Some(99)).fix, "chown -R 99 /x/store.key");
         assert_eq!(judged(0o600, 99, Some(0)).level, Level::Fine, "root reads all");
         assert_eq!(judge(&[facts(0o755, 0, Purpose::Written)], None)[0].level, Level::Fine);

@@ -62,7 +62,9 @@ pub(crate) async fn examine(root: &Path) -> Vec<Finding> {
         findings.push(certificates::judge(&own, lockstep_edge::clock::now()));
     }
     let mut ours = vec![files::gather(&config.state_folder, Purpose::Secret)];
-    ours.extend(files::gather_secrets(&root.join("config-follower/conf")).into_iter().skip(1));
+    let conf = files::gather_secrets(&root.join("config-follower/conf")).into_iter().skip(1);
+    // Certificates are for everybody to see.
+    ours.extend(conf.filter(|file| config.ca.as_ref() != Some(&file.path)));
     ours.push(files::gather(&config.data_folder, Purpose::Written));
     findings.extend(files::judge(&ours, None));
     let folders = [config.state_folder.as_path(), config.data_folder.as_path(), Path::new("/var/lib/docker")];
