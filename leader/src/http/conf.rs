@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use lockstep_edge::gate::{Reply, reply};
+use lockstep_edge::gate::{Admitted, Reply, reply};
 use lockstep_edge::trace::CAUSE;
 use lockstep_shared::bundle::DELTA;
 use lockstep_shared::signature::CONTENT_DIGEST;
@@ -36,70 +36,114 @@ pub(super) async fn signed(leader: Arc<Leader>, request: Request<Incoming>) -> R
         Ok(admitted) => admitted,
         Err(refused) => return refused,
     };
-    let name = admitted.seal.keyid();
-    leader.reports.seen(name);
-    let (uri, headers) = (&admitted.head.uri, &admitted.head.headers);
-    let answer = answer(&leader, &Asker::Follower(name), uri.path(), uri.query(), headers).await;
-    admitted.seal.sign(answer.unwrap_or_else(|problem| reply(&problem)))
+    let Admitted { head, seal, .. } = admitted;
+    leader.reports.seen(seal.keyid());
+    let asker = Asker::Follower(seal.keyid());
+    let answer = answer(&leader, &asker, head.uri.path(), head.uri.query(), &head.headers);
+    // What a held request came with lies in the buffer that it was read into: thousands of them add up.
+    drop(head);
+    seal.sign(finished(&leader, answer).await.unwrap_or_else(|problem| reply(&problem)))
 }
 
-/// The answer, not yet signed.
-pub(super) async fn answer(
+/// An answer, not yet signed.
+pub(super) enum Answer {
+    /// This one.
+    Now(Reply),
+    /// One that waits for news.
+    Later(Held),
+}
+
+/// What is answered at once, and what is to be held.
+pub(super) fn answer(
     leader: &Leader,
     asker: &Asker<'_>,
     path: &str,
     query: Option<&str>,
     headers: &HeaderMap,
-) -> Result<Reply, Problem> {
+) -> Result<Answer, Problem> {
     let query = Query::parse(query)?;
     let (role, file) = target(path)?;
     let served = permitted(&leader.published(), asker, role.as_deref(), query.machine.as_deref())?;
-    if let Some(file) = file {
-        return one_file(&served, &file, headers);
-    }
-    if !matches(headers, &served.etag) {
-        return Ok(told(leader, &served, whole(&served, headers)));
-    }
-    match query.wait {
+    let now = if let Some(file) = file {
+        one_file(&served, &file, headers)?
+    } else if !matches(headers, &served.etag) {
+        told(leader, &served, whole(&served, &Wanted::of(headers)))
+    } else if let Some(wait) = query.wait {
+        return Ok(Answer::Later(Held { served, wait, wanted: Wanted::of(headers) }));
+    } else {
+        not_modified(&served)
+    };
+    Ok(Answer::Now(now))
+}
+
+/// The answer, once there is one.
+pub(super) async fn finished(leader: &Leader, answer: Result<Answer, Problem>) -> Result<Reply, Problem> {
+    match answer? {
+        Answer::Now(reply) => Ok(reply),
         // Boxed, so that the many requests that are answered at once stay small.
-        Some(wait) => Box::pin(changed(leader, served, wait, headers)).await,
-        None => Ok(not_modified(&served)),
+        Answer::Later(held) => Box::pin(held.changed(leader)).await,
     }
 }
 
-/// Holds the request until there is something else than `served`, or the time is over.
-async fn changed(leader: &Leader, served: Arc<Served>, wait: Duration, headers: &HeaderMap) -> Result<Reply, Problem> {
-    let machine = &served.bundle.machine;
-    let _place = leader.waits.take(machine, leader.config.limits.waits_per_follower)?;
-    let (mut published, mut stop) = (leader.published.subscribe(), leader.stop.clone());
-    let began = tokio::time::Instant::now();
-    let settled = !leader.roster.is_rotating(machine.as_str());
-    let news = async {
-        loop {
-            // Looked at before waiting: it may have changed since the first look.
-            let seen = published.borrow_and_update().clone();
-            if let Some(problem) = leader.gate.barred(machine.as_str()) {
-                return Err(problem);
+/// A request that waits until there is something else than what was served.
+pub(super) struct Held {
+    served: Arc<Served>,
+    wait: Duration,
+    wanted: Wanted,
+}
+
+impl Held {
+    /// Holds it until there is something else, or the time is over.
+    async fn changed(self, leader: &Leader) -> Result<Reply, Problem> {
+        let Self { served, wait, wanted } = self;
+        let machine = &served.bundle.machine;
+        let _place = leader.waits.take(machine, leader.config.limits.waits_per_follower)?;
+        let (mut published, mut stop) = (leader.published.subscribe(), leader.stop.clone());
+        let began = tokio::time::Instant::now();
+        let settled = !leader.roster.is_rotating(machine.as_str());
+        let news = async {
+            loop {
+                // Looked at before waiting: it may have changed since the first look.
+                let seen = published.borrow_and_update().clone();
+                if let Some(problem) = leader.gate.barred(machine.as_str()) {
+                    return Err(problem);
+                }
+                // A held request that ends early makes a follower report, and so hear of its new key.
+                if settled && leader.roster.is_rotating(machine.as_str()) {
+                    Box::pin(tokio::time::sleep_until(began + HELD)).await;
+                    return Ok(None);
+                }
+                let now = find(&seen, machine.as_str())?;
+                if now.etag != served.etag {
+                    return Ok(Some(now));
+                }
+                // A leader that publishes again doesn't keep what it published before for their sake.
+                drop((seen, now));
+                tokio::select! {
+                    changed = published.changed() => if changed.is_err() { return Ok(None) },
+                    () = lockstep_edge::server::stopped(&mut stop) => return Ok(None),
+                }
             }
-            // A held request that ends early makes a follower report, and so hear of its new key.
-            if settled && leader.roster.is_rotating(machine.as_str()) {
-                Box::pin(tokio::time::sleep_until(began + HELD)).await;
-                return Ok(None);
-            }
-            let now = find(&seen, machine.as_str())?;
-            if now.etag != served.etag {
-                return Ok(Some(now));
-            }
-            tokio::select! {
-                changed = published.changed() => if changed.is_err() { return Ok(None) },
-                () = lockstep_edge::server::stopped(&mut stop) => return Ok(None),
-            }
+        };
+        match tokio::time::timeout(wait, news).await {
+            Ok(Ok(Some(now))) => Ok(told(leader, &now, whole(&now, &wanted))),
+            Ok(Err(problem)) => Err(problem),
+            Ok(Ok(None)) | Err(_) => Ok(not_modified(&served)),
         }
-    };
-    match tokio::time::timeout(wait, news).await {
-        Ok(Ok(Some(now))) => Ok(told(leader, &now, whole(&now, headers))),
-        Ok(Err(problem)) => Err(problem),
-        Ok(Ok(None)) | Err(_) => Ok(not_modified(&served)),
+    }
+}
+
+/// In what form somebody wants a bundle.
+struct Wanted {
+    tar: bool,
+    coding: Coding,
+    /// What they have, where they take what is different from it.
+    base: Option<Sha256>,
+}
+
+impl Wanted {
+    fn of(headers: &HeaderMap) -> Self {
+        Self { tar: accepts_tar(headers), coding: coding(headers), base: base(headers) }
     }
 }
 
@@ -181,16 +225,17 @@ fn find(published: &Published, machine: &str) -> Result<Arc<Served>, Problem> {
     })
 }
 
-fn whole(served: &Served, headers: &HeaderMap) -> Reply {
-    let tar = accepts_tar(headers);
-    if !tar && let Some((base, delta)) = delta(served, headers) {
-        return of_delta(base, delta, &served.etag);
+fn whole(served: &Served, wanted: &Wanted) -> Reply {
+    if !wanted.tar
+        && let Some(base) = &wanted.base
+        && let Some(delta) = served.delta(base)
+    {
+        return of_delta(&etag(base), delta, &served.etag);
     }
-    let (body, content_type): (&Coded, _) =
-        if tar { (served.tar(), "application/x-tar") } else { (served.json(), "application/json") };
-    let coding = coding(headers);
-    let mut answer = of_encoded(body.get(coding), content_type, &served.etag);
-    let name = match coding {
+    let (body, content_type) =
+        if wanted.tar { (served.tar(), "application/x-tar") } else { (served.json(), "application/json") };
+    let mut answer = of_encoded(body.get(wanted.coding), content_type, &served.etag);
+    let name = match wanted.coding {
         Coding::Identity => return answer,
         Coding::Gzip => "gzip",
         Coding::Zstd => "zstd",
@@ -199,21 +244,20 @@ fn whole(served: &Served, headers: &HeaderMap) -> Reply {
     answer
 }
 
-/// What the asker lacks, if it takes deltas (RFC 3229) and says what it has: the base's tag and the delta.
-fn delta<'s>(served: &'s Served, headers: &HeaderMap) -> Option<(HeaderValue, &'s Coded)> {
+/// What somebody has, if they say so and take deltas (RFC 3229).
+fn base(headers: &HeaderMap) -> Option<Sha256> {
     let accepted = headers.get("a-im")?.to_str().ok()?;
     accepted.split(',').find(|im| im.split(';').next().unwrap_or_default().trim() == DELTA)?;
-    let base = headers.get(header::IF_NONE_MATCH)?;
-    let digest = Sha256::try_from(base.to_str().ok()?.trim_matches('"').to_owned()).ok()?;
-    Some((base.clone(), served.delta(&digest)?))
+    let tag = headers.get(header::IF_NONE_MATCH)?.to_str().ok()?;
+    Sha256::try_from(tag.trim_matches('"').to_owned()).ok()
 }
 
 /// 226 IM Used (RFC 3229 section 10.4.1).
-fn of_delta(base: HeaderValue, delta: &Coded, etag: &HeaderValue) -> Reply {
+fn of_delta(base: &HeaderValue, delta: &Coded, etag: &HeaderValue) -> Reply {
     let mut answer = of_encoded(delta.get(Coding::Identity), "application/json", etag);
     *answer.status_mut() = StatusCode::IM_USED;
     answer.headers_mut().insert("im", HeaderValue::from_static(DELTA));
-    answer.headers_mut().insert("delta-base", base);
+    answer.headers_mut().insert("delta-base", base.clone());
     answer
 }
 

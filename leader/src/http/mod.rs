@@ -30,8 +30,9 @@ use tracing::Instrument as _;
 /// Every request on the followers' listener.
 pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr) -> Reply {
     let began = Instant::now();
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let (id, route) = (RequestId::of(request.headers()), pattern(&uri));
+    // A copy: the request's own words lie in the buffer that it was read into, which a held one gives back.
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (id, route) = (RequestId::of(request.headers()), pattern(request.uri()));
     let span = tracing::debug_span!("follower", request = %id);
     let mut answer = answer(leader.clone(), request, peer).instrument(span).await;
     let (status, took) = (answer.status(), began.elapsed());
@@ -46,7 +47,7 @@ pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr
     tracing::debug!(request = %id, %method, route, status = status.as_u16(), took_ms = took.as_millis(), %peer, "answered a follower");
     id.echo(&mut answer);
     // A join is written down where it is judged.
-    if uri.path() == "/join" {
+    if path == "/join" {
         return answer;
     }
     if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -56,13 +57,7 @@ pub async fn route(leader: Arc<Leader>, request: Request<Incoming>, peer: IpAddr
             // Not waited for: an answer takes no longer for being written down.
             let write = move || {
                 let action = format!("{method} on the followers' listener");
-                leader.audit.refused(
-                    counted,
-                    &Actor::unknown(),
-                    &action,
-                    uri.path(),
-                    &format!("{status}, from {peer}"),
-                );
+                leader.audit.refused(counted, &Actor::unknown(), &action, &path, &format!("{status}, from {peer}"));
             };
             tokio::spawn(trace::within(id, async { tokio::task::spawn_blocking(trace::carried(write)).await }));
         }

@@ -2,7 +2,7 @@
 
 use super::allow;
 use super::refusal::Refusal;
-use crate::http::conf::{Asker, answer};
+use crate::http::conf::{Asker, answer, finished};
 use crate::leader::Leader;
 use crate::who::{Actor, Right};
 use axum::Extension;
@@ -60,6 +60,6 @@ pub(super) async fn file(
 /// As `GET /conf` for followers. Rendered files hold secrets: reading them takes the right to those.
 async fn conf(leader: &Leader, actor: &Actor, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refusal> {
     allow(actor, Right::Secrets)?;
-    let answer = answer(leader, &Asker::Admin, uri.path(), uri.query(), headers).await;
+    let answer = finished(leader, answer(leader, &Asker::Admin, uri.path(), uri.query(), headers)).await;
     answer.map(axum::response::IntoResponse::into_response).map_err(Refusal::from)
 }
