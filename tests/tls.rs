@@ -259,9 +259,9 @@ fn an_authority_is_replaced_while_everybody_goes_on() {
 
     // One is away: it is waited for, over a restart of the leader too.
     b.stop();
-    let begun = platform.good(&["ca", "rotate"]);
+    let begun = platform.good(&["ca", "rotate", "--yes"]);
     assert!(begun.contains("is told to followers") && begun.contains("waits for"), "{begun}");
-    assert!(platform.refused(&["ca", "rotate"]).contains("being replaced already"));
+    assert!(platform.refused(&["ca", "rotate", "--yes"]).contains("being replaced already"));
     let missing = |ca: &Value| -> Vec<String> {
         let all = ca["followers"].as_array().unwrap().iter().filter(|follower| follower["missing"] == true);
         all.map(|follower| follower["name"].as_str().unwrap().to_owned()).collect()
@@ -308,7 +308,7 @@ fn an_authority_is_replaced_while_everybody_goes_on() {
 
     // One that never comes back is left behind, and says what is wrong when it does.
     b.stop();
-    platform.good(&["ca", "rotate"]);
+    platform.good(&["ca", "rotate", "--yes"]);
     let words = platform.refused(&["ca", "rotate", "--finish"]);
     assert!(words.contains("b-1") && words.contains("--yes"), "{words}");
     until(

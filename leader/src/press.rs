@@ -1,7 +1,7 @@
 //! Publishing: from the files on disk to a stored revision, one at a time, with
 //! or without a running leader around it.
 
-use crate::config::Config;
+use crate::config::{Config, FILE};
 use crate::fleet::Heard;
 use crate::leader::LeaderError;
 use crate::memo::Memo;
@@ -16,7 +16,7 @@ use crate::rollout::{Fresh, Launch, Standing, bundles, digests};
 use crate::roster;
 use crate::secrets::{Drafts, Secrets, Used};
 use crate::source::{PLATFORM, Source};
-use crate::store::{Revision, Store};
+use crate::store::{DATABASE, Revision, Store};
 use lockstep_edge::clock;
 use lockstep_shared::{Name, Sha256};
 use std::collections::BTreeSet;
@@ -61,6 +61,14 @@ struct Next {
 impl Press {
     /// Opens the store for publishing; fails while another leader has it.
     pub fn open(config: Config, env: Vec<(String, String)>) -> Result<Self, LeaderError> {
+        // Looking at the wrong folder must not make a store there.
+        let home = [&config.platform, &config.templates, &config.state.join(DATABASE), &config.root().join(FILE)];
+        if !home.iter().any(|path| path.exists()) {
+            return Err(LeaderError::Unknown(format!(
+                "there is no platform in {}: name its home with --root, or make one with lockstep init-platform",
+                config.root().display()
+            )));
+        }
         let store = Store::open(&config.state)?;
         roster::load(&config.members, &store)?;
         Ok(Self { config, store, env, memo: Memo::default(), last: None })

@@ -57,7 +57,13 @@ pub(super) async fn run(root: &Path, ca: Ca) -> Result<Done, Failed> {
                 print(&screen(&shown))?;
             }
         }
-        Ca::Rotate { finish: false, json, .. } => {
+        Ca::Rotate { finish: false, yes, json } => {
+            if !yes && !std::io::stdin().is_terminal() {
+                return Err(failed("nothing was changed: say --yes to replace the authority without being asked"));
+            }
+            if !yes && !ask("replace the authority (tokens that are open then can't be joined with any more)")? {
+                return Err(failed("nothing was changed"));
+            }
             let shown: Authorities = socket.post("/admin/authority/rotate", &nothing).await?;
             if json {
                 print_json(&shown)?;
@@ -87,7 +93,7 @@ pub(super) async fn run(root: &Path, ca: Ca) -> Result<Done, Failed> {
                 print(&screen(&done.authority))?;
                 if !done.left.is_empty() {
                     say(&format!(
-                        "not waited for any more: {}. One that doesn't reach the leader now joins again (lockstep tokens create), or gets what lockstep ca show --pem prints as its config-follower/conf/ca.pem and is restarted",
+                        "not waited for any more: {}. One that doesn't reach the leader now joins again (lockstep tokens create), or gets what lockstep ca show --pem prints as its config-follower/conf/ca.pem, loses state/told.json, and is restarted",
                         done.left.join(", ")
                     ));
                 }

@@ -4,19 +4,13 @@ use super::files::{self, Purpose};
 use super::ports::{self, Holder};
 use super::{Finding, Level, certificates, clock, disk, engine, fine, found, names, service};
 use crate::command::environment;
-use lockstep_edge::Client;
-use lockstep_edge::client::Trust;
-use lockstep_edge::tls::{Pins, identity};
 use lockstep_follower::config::{self, Config};
+use lockstep_follower::trust::Trusted;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the leader may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Largest bundle that is read, in bytes.
-const MOST: usize = 256 << 20;
 
 /// Looks at all of it.
 pub(crate) async fn examine(root: &Path) -> Vec<Finding> {
@@ -91,18 +85,8 @@ async fn leader(config: &Config) -> (Finding, Option<i64>) {
     let broken = |what: String, fix: String| {
         found("leader", Level::Broken, what, "this machine gets no change until the leader answers it", fix)
     };
-    let trust = match &config.authorities {
-        Some(authorities) => {
-            let place = config.ca.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
-            let pins = Arc::new(Pins::new(place, authorities.clone()));
-            Trust::Pinned { pins, identity: identity::LEADER.to_owned() }
-        }
-        None => Trust::System,
-    };
-    let addresses: Vec<String> = std::iter::once(url).chain(&config.others).cloned().collect();
-    let client = Client::trusting(&addresses, config.name.as_str(), config.key.clone(), MOST, &trust);
-    let client = match client {
-        Ok(client) => client,
+    let client = match Trusted::look(config) {
+        Ok(trusted) => trusted.client,
         Err(error) => {
             return (broken(error.to_string(), "correct leader.url in config-follower.json".to_owned()), None);
         }
@@ -115,7 +99,7 @@ async fn leader(config: &Config) -> (Finding, Option<i64>) {
                 None => fine("leader", format!("the leader at {url} answers {} as this machine", config.name)),
                 Some(problem) => broken(
                     format!("the leader at {url} answers {}: {}", answer.status, problem.detail),
-                    "compare leader.name with followers in config-leader.json, or lockstep followers list, on the leader".to_owned(),
+                    format!("on the leader: lockstep followers show {} says whether and how it follows", config.name),
                 ),
             };
             (finding, ahead)

@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 const KEY: &str = "config-follower/conf/follower.key";
 const CA: &str = "config-follower/conf/ca.pem";
 const TLS: &str = "state/tls.pem";
+/// What a leader told a follower that was here before: it would stand over what is joined now.
+const TOLD: &str = "state/told.json";
 const JOINING: &str = "state/joining.json";
 
 /// A home to be made.
@@ -90,6 +92,7 @@ impl Home {
         if pinned {
             put(&self.0.join(CA), joined.authorities.concat().as_bytes(), 0o644)?;
         }
+        gone(&self.0.join(TOLD))?;
         let text = serde_json::to_vec_pretty(&config(plan, joined, from, pinned))?;
         put(&self.0.join(CONFIG_FILE), &[text, b"\n".to_vec()].concat(), 0o600)?;
         self.done()
@@ -97,11 +100,16 @@ impl Home {
 
     /// Nothing is to be gone on with any more.
     fn done(&self) -> Result<(), Failed> {
-        let path = self.0.join(JOINING);
-        match std::fs::remove_file(&path).and_then(|()| durable::sync_folder(&self.0.join("state"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(wrong(&path, &error)),
-            _ => Ok(()),
-        }
+        gone(&self.0.join(JOINING))
+    }
+}
+
+/// Removes a file of the state folder, if it is there; durable on return.
+fn gone(path: &Path) -> Result<(), Failed> {
+    let folder = path.parent().unwrap_or(path);
+    match std::fs::remove_file(path).and_then(|()| durable::sync_folder(folder)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(wrong(path, &error)),
+        _ => Ok(()),
     }
 }
 

@@ -39,13 +39,20 @@ pub struct Trusted {
 impl Trusted {
     /// Reads what was kept. What the configuration says anew wins over what the leader told before.
     pub fn open(config: &Config) -> Result<Self, FollowerError> {
+        let own = config.tls.then(|| Own::open(&config.state_folder, &config.name)).transpose()?;
+        Ok(Self { own, ..Self::look(config)? })
+    }
+
+    /// The same for who only looks, beside a follower that may be running: nothing is made or written.
+    pub fn look(config: &Config) -> Result<Self, FollowerError> {
         let mut urls = vec![config.leader_url.clone()];
         urls.extend(config.others.iter().cloned());
         let configured = Configured::of(&urls, config.authorities.as_deref());
         let path = config.state_folder.join(kept::FILE);
         let kept = Kept::read(&path, &configured);
         let pins = config.authorities.clone().map(|authorities| {
-            let place = config.ca.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+            let ca = config.ca.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+            let place = format!("{ca}, or in {} where the leader told others since", path.display());
             Arc::new(Pins::new(place, kept.authorities().unwrap_or(authorities)))
         });
         let trust = match &pins {
@@ -55,7 +62,6 @@ impl Trusted {
         let addresses = in_order(kept.addresses(), &urls);
         let client =
             Client::trusting(&addresses, config.name.as_str(), config.key.clone(), crate::pull::LARGEST, &trust)?;
-        let own = config.tls.then(|| Own::open(&config.state_folder, &config.name)).transpose()?;
         Ok(Self {
             client: Arc::new(client),
             configured,
@@ -63,7 +69,7 @@ impl Trusted {
             pins,
             path,
             kept: Mutex::new(kept),
-            own,
+            own: None,
             changed: Notify::new(),
         })
     }

@@ -192,7 +192,7 @@ pub fn admit(gate: &Gate, pushes: &Pushes, follower: &StoredFollower) -> Result<
 /// long as this leader runs and nobody else takes the name.
 fn refuse(gate: &Gate, follower: &StoredFollower) -> Result<(), StoreError> {
     let detail = format!(
-        "{} was removed from this leader's followers. What it runs goes on running. To stop its lockstep: systemctl disable --now lockstep-follower; to join again: lockstep join-platform with a new token",
+        "{} was removed from this leader's followers. What it runs goes on running. To stop its lockstep: systemctl disable --now lockstep-follower; to join again: stop it, move its config-follower/ away, then lockstep join-platform with a new token",
         follower.name
     );
     let gone = Problem::new(403, "removed", "This machine was removed", detail);
