@@ -38,6 +38,8 @@ impl Keyring {
     /// The key of the configuration, and what a crash left of the one before.
     pub fn open(config: &Config, client: Arc<Client>, gate: Arc<Gate>) -> Self {
         let path = config.state_folder.join(BEFORE);
+        // A key that a crash left half put down is one all the same.
+        config.key_file.iter().chain([&path]).for_each(|path| durable::sweep(path));
         let before = std::fs::read_to_string(&path).ok().and_then(|text| Key::parse(&text).ok());
         // The crash came before the new one was in its place: there is nothing to try.
         let before = before.filter(|before| *before.reveal() != *config.key.reveal());

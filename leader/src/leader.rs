@@ -233,14 +233,6 @@ impl Leader {
         known.map(|member| member.name.clone()).collect()
     }
 
-    /// The hosts that a follower's certificate names beside its fixed name, so that other
-    /// programs that go by the address find it right.
-    pub(crate) fn hosts_of(&self, machine: &Name) -> Vec<String> {
-        let Some(follower) = self.config.members.get(machine.as_str()) else { return Vec::new() };
-        let url = follower.url.as_deref().and_then(lockstep_edge::client::address).map(|address| address.host);
-        url.into_iter().chain(follower.addresses.iter().cloned()).collect()
-    }
-
     /// What followers last said, for what a plan tells of containers; none where
     /// no follower can have said anything.
     pub(crate) fn heard(&self) -> Option<Heard> {

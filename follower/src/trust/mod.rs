@@ -59,7 +59,14 @@ impl Trusted {
             Some(pins) => Trust::Pinned { pins: pins.clone(), identity: identity::LEADER.to_owned() },
             None => Trust::System,
         };
-        let addresses = in_order(kept.addresses(), &urls);
+        let told = kept.addresses().filter(|told| match usable(told, &urls) {
+            Ok(()) => true,
+            Err(why) => {
+                tracing::warn!(path = %path.display(), "what the leader told before can't be used, and the configuration holds: {why}");
+                false
+            }
+        });
+        let addresses = in_order(told, &urls);
         let client =
             Client::trusting(&addresses, config.name.as_str(), config.key.clone(), crate::pull::LARGEST, &trust)?;
         Ok(Self {
@@ -101,7 +108,7 @@ impl Trusted {
             }
         }
         if let Some(addresses) = told.addresses {
-            match self.usable(&addresses) {
+            match usable(&addresses, &self.urls) {
                 Ok(()) => next.set_addresses(addresses),
                 Err(why) => tracing::warn!("the leader told an address that can't be used: {why}"),
             }
@@ -132,19 +139,6 @@ impl Trusted {
         true
     }
 
-    /// Whether addresses may be tried: none without TLS where the configuration has it.
-    fn usable(&self, addresses: &[String]) -> Result<(), String> {
-        let with_tls = self.urls.iter().any(|url| url.starts_with("https://"));
-        for text in addresses {
-            match lockstep_edge::client::address(text) {
-                Some(address) if address.https || !with_tls => {}
-                Some(_) => return Err(format!("{text} has no TLS, and {} has", self.urls[0])),
-                None => return Err(format!("{text:?} is none")),
-            }
-        }
-        if addresses.is_empty() { Err("there is none".to_owned()) } else { Ok(()) }
-    }
-
     /// The authority that a certificate of its own has to be of, where that is known.
     fn issuer(&self) -> Option<Certificate> {
         let told = self.kept().authorities();
@@ -154,6 +148,19 @@ impl Trusted {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether addresses may be tried: none without TLS where the configuration has it.
+fn usable(addresses: &[String], urls: &[String]) -> Result<(), String> {
+    let with_tls = urls.iter().any(|url| url.starts_with("https://"));
+    for text in addresses {
+        match lockstep_edge::client::address(text) {
+            Some(address) if address.https || !with_tls => {}
+            Some(_) => return Err(format!("{text} has no TLS, and {} has", urls[0])),
+            None => return Err(format!("{text:?} is none")),
+        }
+    }
+    if addresses.is_empty() { Err("there is none".to_owned()) } else { Ok(()) }
 }
 
 /// What was told first, then what the configuration says.

@@ -47,7 +47,7 @@ impl Own {
     pub(super) fn open(state: &Path, name: &Name) -> Result<Self, FollowerError> {
         let path = state.join(FILE);
         let kept = match std::fs::read_to_string(&path) {
-            Ok(text) => match read(&Zeroizing::new(text)) {
+            Ok(text) => match read(&Zeroizing::new(text), name) {
                 Ok(kept) => Some(kept),
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "this follower's certificate can't be used: it asks for another");
@@ -81,7 +81,7 @@ impl Own {
     /// Keeps a certificate, then shows it: durable first, so that a crash leaves the old or the new.
     fn show(&self, key: &Zeroizing<String>, chain: &str) -> Result<(), String> {
         let text = Zeroizing::new(format!("{}{chain}", key.as_str()));
-        let (identity, shown) = read(&text).map_err(|error| error.to_string())?;
+        let (identity, shown) = read(&text, &self.name).map_err(|error| error.to_string())?;
         durable::replace(&self.path, text.as_bytes(), 0o600)
             .map_err(|error| format!("{}: {error}", self.path.display()))?;
         self.acceptor.replace(&identity);
@@ -101,8 +101,11 @@ impl Own {
     }
 }
 
-fn read(text: &Zeroizing<String>) -> Result<(Identity, Shown), tls::BadPem> {
+fn read(text: &Zeroizing<String>, name: &Name) -> Result<(Identity, Shown), tls::BadPem> {
     let identity = Identity::from_pem(text, text)?;
+    if !identity.certificate.names.contains(&tls::identity::follower(name)) {
+        return Err(tls::BadPem(format!("it is not {name}'s")));
+    }
     let issuer = Certificate::read_all(text)?
         .into_iter()
         .find(|certificate| certificate.is_authority)

@@ -140,10 +140,10 @@ impl Authority {
 
     /// A certificate for a follower, for the key of its request. The name is
     /// that of who asks, `addresses` its own.
-    pub fn issue(&self, csr: &str, name: &Name, addresses: &[String]) -> Result<IssuedCertificate, AuthorityError> {
+    pub fn issue(&self, csr: &str, name: &Name) -> Result<IssuedCertificate, AuthorityError> {
         let inside = self.inside();
         let state = &inside.as_ref().ok_or(AuthorityError::Off)?.state;
-        let issued = state.current.for_follower(csr, name, addresses, clock::now(), self.seconds)?;
+        let issued = state.current.for_follower(csr, name, clock::now(), self.seconds)?;
         Ok(IssuedCertificate { certificate: issued.chain, authorities: state.pems() })
     }
 

@@ -123,7 +123,7 @@ async fn who_joins_goes_by_the_hash_of_the_authority() {
     // A stranger may send our public certificate along, and still has no certificate of it.
     let stolen = theirs.for_leader(&[], now(), 3600).unwrap();
     let forged = Identity::from_pem(&(stolen.chain + &ours.certificate), &stolen.key).unwrap();
-    let wrong = ours.for_follower(&Requested::new("x").unwrap().csr, &Name::new("x").unwrap(), &[], now(), 60);
+    let wrong = ours.for_follower(&Requested::new("x").unwrap().csr, &Name::new("x").unwrap(), now(), 60);
     assert!(wrong.is_ok());
     for (identity, good) in [(identity_of(&ours, &[]), true), (identity_of(&theirs, &[]), false), (forged, false)] {
         let server = serve(Some(identity)).await;
@@ -146,10 +146,10 @@ fn a_follower_gets_its_own_name_whatever_its_request_says() {
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = params.serialize_request(&key).unwrap().pem().unwrap();
-    let issued = ca.for_follower(&csr, &name, &["192.0.2.11".to_owned()], NOW, 90 * 86_400).unwrap();
+    let issued = ca.for_follower(&csr, &name, NOW, 90 * 86_400).unwrap();
     let identity = Identity::from_pem(&issued.chain, &key.serialize_pem()).unwrap();
     let certificate = &identity.certificate;
-    assert_eq!(certificate.names, ["core-1.follower.lockstep.internal", "192.0.2.11"]);
+    assert_eq!(certificate.names, ["core-1.follower.lockstep.internal"]);
     assert!(!certificate.is_authority);
     assert_eq!((certificate.begins, certificate.ends), (NOW - 86_400, NOW + 90 * 86_400));
     let chain = Certificate::read_all(&issued.chain).unwrap();
@@ -160,7 +160,7 @@ fn a_follower_gets_its_own_name_whatever_its_request_says() {
     let flipped = if lines[last].starts_with('A') { "B" } else { "A" };
     lines[last].replace_range(..1, flipped);
     for bad in ["", "x", &lines.join("\n"), &ca.certificate, &"a".repeat(100_000)] {
-        let error = ca.for_follower(bad, &name, &[], NOW, 60).err().unwrap().to_string();
+        let error = ca.for_follower(bad, &name, NOW, 60).err().unwrap().to_string();
         assert!(error.contains("PKCS#10"), "{error}");
     }
 }

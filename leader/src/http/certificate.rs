@@ -26,8 +26,7 @@ pub(super) async fn issue(leader: Arc<Leader>, request: Request<Incoming>) -> Re
     let Ok(name) = Name::new(admitted.seal.keyid()) else {
         return admitted.seal.sign(bad("the key's name is no machine's".to_owned()));
     };
-    let hosts = leader.hosts_of(&name);
-    let issued = leader.authority.issue(&asked.csr, &name, &hosts);
+    let issued = leader.authority.issue(&asked.csr, &name);
     let answer = match issued {
         Ok(issued) => {
             tracing::info!(machine = %name, "a certificate was issued");

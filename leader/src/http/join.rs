@@ -11,12 +11,17 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use lockstep_edge::gate::{Reply, json, reply};
-use lockstep_edge::server;
+use lockstep_edge::{Limits, server};
 use lockstep_shared::join::{JoinRequest, Joined};
 use lockstep_shared::{Problem, Sha256};
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
+/// The largest request, in bytes; a CSR is at most half of it.
+const LARGEST: usize = 32 * 1024;
+/// How many are read at a time.
+static PLACES: Semaphore = Semaphore::const_new(1024);
 /// What the audit calls it.
 const ACTION: &str = "join";
 
@@ -27,7 +32,11 @@ pub(super) async fn join(leader: Arc<Leader>, request: Request<Incoming>, peer: 
         return reply(&Problem::new(403, "join-closed", "This leader lets no machine join", detail));
     }
     let from = forwarded(&leader, request.headers()).unwrap_or(peer);
-    let body = match server::read_body(request.into_body(), &leader.config.limits).await {
+    // Nobody proved anything yet: little is read of each, and of few at a time.
+    let Ok(_place) = PLACES.try_acquire() else { return reply(&super::too_often(1)) };
+    let limits = &leader.config.limits;
+    let limits = Limits { body_bytes: limits.body_bytes.min(LARGEST), ..limits.clone() };
+    let body = match server::read_body(request.into_body(), &limits).await {
         Ok(body) => body,
         Err(problem) => return reply(&problem),
     };

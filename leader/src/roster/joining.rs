@@ -5,10 +5,11 @@ use super::tokens::State;
 use super::{Member, Roster};
 use crate::config::FILE;
 use crate::store::{StoreError, StoredFollower, StoredJoinToken, Used};
+use lockstep_edge::client::address;
 use lockstep_edge::{clock, random};
 use lockstep_shared::join::JoinRequest;
 use lockstep_shared::{Key, Name, Problem, Sha256};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use subtle::ConstantTimeEq as _;
 
 /// The most addresses that a machine tells of itself.
@@ -183,9 +184,13 @@ pub fn check(request: &JoinRequest) -> Result<(), Problem> {
         return Err(wrong(format!("{shown:?} is not an IP address")));
     }
     if let Some(url) = &request.url {
-        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        let host = host.filter(|host| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic()));
-        if host.is_none_or(|host| host.contains(['/', '@', '?', '#', '"', '\\'])) || url.len() > LONGEST {
+        let at = address(url).filter(|at| at.https && at.port != 0 && url.len() <= LONGEST);
+        // As it would be written out: one listener has one spelling.
+        let plain = at.is_some_and(|at| match at.host.parse::<Ipv6Addr>() {
+            Ok(_) => *url == format!("https://[{}]:{}", at.host, at.port),
+            Err(_) => *url == format!("https://{}:{}", at.host, at.port),
+        });
+        if !plain {
             return Err(wrong("its url is not of the form https://ADDRESS:PORT".to_owned()));
         }
     }
@@ -371,7 +376,21 @@ mod tests {
     fn what_a_machine_says_of_itself_is_looked_at() {
         let good = JoinRequest { url: Some("https://192.0.2.7:6000".to_owned()), ..request() };
         assert!(check(&good).is_ok());
-        for url in ["ftp://a", "https://", "https://a/b", "https://u@a", "https://a b", "192.0.2.7"] {
+        for url in [
+            "ftp://a",
+            "https://",
+            "https://a/b",
+            "https://u@a",
+            "https://a b",
+            "192.0.2.7",
+            "http://192.0.2.7:6000",
+            "https://a:0",
+            "https://a:b",
+            "https://[",
+            "https://127.0.0.1:06000",
+            "https://127.1:6000",
+            "https://0:6000",
+        ] {
             assert!(check(&JoinRequest { url: Some(url.to_owned()), ..request() }).is_err(), "{url}");
         }
         assert!(check(&JoinRequest { addresses: vec!["x".to_owned()], ..request() }).is_err());
