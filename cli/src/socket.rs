@@ -252,6 +252,9 @@ async fn wire(
         let why = lockstep_edge::tls::why(&error).unwrap_or_else(|| innermost(&error));
         failed(match base {
             HERE => format!("the leader did not answer: {why}; see its log"),
+            elsewhere if why.contains("UnknownIssuer") => format!(
+                "{elsewhere} shows a certificate that this machine doesn't trust, and nothing was sent: say the platform's authority (LOCKSTEP_CA=FILE, with what lockstep ca show --pem prints on the leader), or let lockstep context add fetch it"
+            ),
             elsewhere => format!(
                 "the leader at {elsewhere} did not answer: {why}; does it run, with \"admin\" in config-leader.json, and is that its address (--url, LOCKSTEP_URL)?"
             ),

@@ -16,12 +16,15 @@ use std::path::Path;
 pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let config = leader_config(root)?;
     config.keys()?;
+    config.check_admin()?;
+    config.check_tls()?;
     let check = || -> Result<(usize, Vec<String>), LeaderError> {
         let source = Source::read(&config.platform, &config.templates)?;
         let store = Store::peek(&config.state)?;
         if let Some(store) = &store {
             roster::load(&config.members, store)?;
         }
+        config.check_rollout()?;
         let machines = release::machines(&config);
         let last = store.as_ref().map(|store| store.head(store.last_number()?)).transpose()?.flatten();
         migration::check(&source, last.as_ref().map(|last| last.release.as_str()))?;
