@@ -310,8 +310,6 @@ mod tests {
     /// systemd's own reader finds nothing wrong, also in homes with strange names.
     #[test]
     fn systemd_takes_what_is_written() {
-        let Ok(found) = Command::new("systemd-analyze").arg("--version").output() else { return };
-        assert!(found.status.success());
         for root in [USUAL_ROOT, "/home/ann/lock step", "/srv/100%$HOME\"'\\"] {
             for side in [Side::Leader, Side::Follower] {
                 let folder = tempfile::tempdir().unwrap();
@@ -326,7 +324,7 @@ mod tests {
                     .args(["verify", "--man=no", "--recursive-errors=no"])
                     .arg(folder.path().join(side.unit()))
                     .output()
-                    .unwrap();
+                    .expect("systemd-analyze, of Debian's package systemd");
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
                 let ours = said.lines().filter(|line| line.contains("lockstep-")).collect::<Vec<_>>();
                 assert!(ours.is_empty() && output.status.success(), "{root}: {said}");
