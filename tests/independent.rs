@@ -37,30 +37,8 @@ fn agrees_with_the_leader() {
     let report = platform.home.path().join("report.json");
     let status = lockstep_shared::api::Status { version: "1".to_owned(), ..lockstep_shared::api::Status::default() };
     std::fs::write(&report, serde_json::to_vec(&status).unwrap()).unwrap();
-    let (core, web) = (platform.key_text("core-1"), platform.key_text("web-1"));
     let report = report.to_str().unwrap();
-    let arguments = [
-        "--url",
-        &url,
-        "--follower",
-        "core-1",
-        "--role",
-        "core",
-        // In one word each: a key may begin with a dash.
-        &format!("--key={core}"),
-        "--other-follower",
-        "web-1",
-        "--other-role",
-        "web",
-        &format!("--other-key={web}"),
-        "--header-seconds",
-        "2",
-        "--body-seconds",
-        "2",
-        "--status-body",
-        report,
-    ];
-    python("leader.py", &arguments);
+    against(&platform, &url, &["--header-seconds", "2", "--body-seconds", "2", "--status-body", report]);
 }
 
 #[test]
@@ -73,26 +51,17 @@ fn agrees_with_the_leader_over_tls() {
     let url = platform.start_leader();
     let authority = platform.home.path().join("ca.pem");
     std::fs::write(&authority, platform.good(&["ca", "show", "--pem"])).unwrap();
-    let (core, web) = (platform.key_text("core-1"), platform.key_text("web-1"));
-    let arguments = [
-        "--url",
-        &url,
-        "--authority",
-        authority.to_str().unwrap(),
-        "--follower",
-        "core-1",
-        "--role",
-        "core",
-        &format!("--key={core}"),
-        "--other-follower",
-        "web-1",
-        "--other-role",
-        "web",
-        &format!("--other-key={web}"),
-        "--only",
-        "GET /conf",
-    ];
-    python("leader.py", &arguments);
+    against(&platform, &url, &["--authority", authority.to_str().unwrap(), "--only", "GET /conf"]);
+}
+
+/// As core-1, beside web-1.
+fn against(platform: &Platform, url: &str, more: &[&str]) {
+    // A key in one word with its option: it may begin with a dash.
+    let key = |option: &str, name| format!("--{option}={}", platform.key_text(name));
+    let (core, web) = (key("key", "core-1"), key("other-key", "web-1"));
+    let both = ["--url", url, "--follower", "core-1", "--role", "core", &core];
+    let other = ["--other-follower", "web-1", "--other-role", "web", &web];
+    python("leader.py", &[&both, &other[..], more].concat());
 }
 
 #[test]

@@ -8,12 +8,14 @@
 //! | `certificate.rs` | reading certificates, keys and requests |
 //! | `request.rs` | a key of one's own, and asking for a certificate |
 //! | `acceptor.rs` | the server's side; the certificate can be replaced while it serves |
+//! | `belief.rs` | what every client's side has in common |
 //! | `pins.rs` | the client's side: chains to pinned authorities only, which can be replaced |
 //! | `joining.rs` | the client's side where only the hash of an authority is known |
 //! | `meeting.rs` | the client's side that only looks at which authority is shown |
 //! | `refused.rs` | why a peer is not believed, in words |
 
 mod acceptor;
+mod belief;
 mod certificate;
 pub mod identity;
 mod joining;
@@ -30,9 +32,6 @@ pub use pins::Pins;
 pub use refused::{Refused, why};
 pub use request::{Requested, placeholder};
 
-use rustls::ClientConfig;
-use rustls::client::Resumption;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use std::sync::Arc;
 
@@ -43,16 +42,3 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// What every connection speaks (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";
-
-/// A client that believes what `verifier` believes. Sessions are not resumed:
-/// every connection proves anew who answers, by what is pinned at that moment.
-fn client(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, rustls::Error> {
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
-}

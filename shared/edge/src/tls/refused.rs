@@ -1,9 +1,9 @@
 //! Why a peer is not believed, in words that a person can act on.
 
+use super::belief::Shown;
 use super::{Certificate, short};
 use crate::clock;
 use lockstep_shared::Sha256;
-use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, InvalidMessage, OtherError};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -60,17 +60,10 @@ pub enum Refused {
 }
 
 impl Refused {
-    pub(super) fn of(
-        error: &rustls::Error,
-        certificate: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        pinned: &[Sha256],
-        place: &str,
-    ) -> Self {
+    pub(super) fn of(error: &rustls::Error, peer: &Shown<'_>, pinned: &[Sha256], place: &str) -> Self {
         let time =
             |time: rustls::pki_types::UnixTime| clock::rfc3339(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
-        let read = Certificate::read(certificate);
+        let read = Certificate::read(peer.certificate);
         match error {
             rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time: now, not_after }) => {
                 Self::Ended { ended: time(*not_after), now: time(*now) }
@@ -81,12 +74,11 @@ impl Refused {
             rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             ) => Self::WrongIdentity {
-                expected: name.to_str().into_owned(),
+                expected: peer.name.to_str().into_owned(),
                 presented: read.map_or_else(|_| "nobody".to_owned(), |read| read.names.join(", ")),
             },
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-                let mut authorities = chain.iter().filter_map(|der| Certificate::read(der).ok());
-                let top = authorities.rfind(|read| read.is_authority);
+                let top = peer.authorities().last();
                 let shown = match (top, read) {
                     (Some(top), _) => format!("{}, {}", short(&top.fingerprint), named(&top.subject)),
                     (None, Ok(read)) if !read.issuer.is_empty() => named(&read.issuer),
