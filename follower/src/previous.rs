@@ -1,31 +1,53 @@
 //! The last good bundle, whole: `state/previous/`. What an undo goes back to,
-//! so it must never be half there: contents by their hashes, then the manifest
-//! that names them, then what no manifest names any more is removed. A crash in
-//! between leaves the old one or the new one; bytes that don't have their hash
-//! are never used.
+//! so it must never be half there. Two files take turns, so that one is whole
+//! at every moment: the manifest first, then the contents that it names. Each is
+//! written over what it held before, since making and removing a file for each
+//! content costs a file system more than writing all of them. Bytes that don't
+//! have their hash are never used.
 
 use crate::applied::{Applied, Known};
 use lockstep_edge::durable;
 use lockstep_shared::{Bundle, File, Name, SafePath, Sha256};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fs;
 use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The form of the manifest that this version reads and writes.
-const FORMAT: u64 = 1;
-const MANIFEST: &str = "manifest.json";
-/// Files synced at the same time: their commits to the file system's own journal are shared.
-const AT_ONCE: usize = 4;
+const FORMAT: u64 = 2;
+/// The two files.
+const SLOTS: [&str; 2] = ["a", "b"];
+const MAGIC: &[u8; 8] = b"lockstP2";
+/// magic 8, generation 8, manifest's length 8, SHA-256 of the manifest 32.
+const HEADER: usize = 56;
 
 /// The folder of the last good bundle.
 #[derive(Debug)]
 pub struct Previous {
     folder: PathBuf,
-    manifest: Option<Manifest>,
-    /// Contents that are in the folder.
-    contents: BTreeSet<Sha256>,
+    slots: [fs::File; 2],
+    kept: Option<Kept>,
+}
+
+/// A bundle that is in the folder.
+#[derive(Debug)]
+struct Kept {
+    /// Which of the files has it.
+    slot: usize,
+    /// The later of two is the one that counts.
+    generation: u64,
+    manifest: Manifest,
+    /// Where each content lies in the file.
+    places: BTreeMap<Sha256, Place>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: u64,
+    size: u64,
 }
 
 /// All that a [`Bundle`] needs beside its contents.
@@ -38,6 +60,8 @@ struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     compose: Option<SafePath>,
     files: BTreeMap<SafePath, Known>,
+    /// The sizes of the contents, in bytes, in the order in which they follow: that of their hashes.
+    sizes: BTreeMap<Sha256, u64>,
 }
 
 /// Why the last good bundle can't be kept, or not be used.
@@ -72,36 +96,63 @@ impl Previous {
     /// Opens the folder, or makes it. One that is damaged counts as empty, and is said.
     pub fn open(folder: &Path) -> Result<Self, PreviousError> {
         durable::private_folder(folder).map_err(io_error("making", folder))?;
-        let mut previous = Self { folder: folder.to_owned(), manifest: None, contents: BTreeSet::new() };
-        for entry in std::fs::read_dir(folder).map_err(io_error("listing", folder))? {
-            let name = entry.map_err(io_error("listing", folder))?.file_name();
-            let Some(sha256) = name.to_str().and_then(|name| Sha256::try_from(name.to_owned()).ok()) else { continue };
-            // Whatever it holds by now, it is written anew unless it has its hash.
-            if previous.content(sha256).is_some() {
-                previous.contents.insert(sha256);
+        for entry in fs::read_dir(folder).map_err(io_error("listing", folder))?.flatten() {
+            // An earlier version had a file for each content.
+            if !SLOTS.iter().any(|slot| entry.file_name() == *slot) {
+                let _ = fs::remove_file(entry.path());
             }
         }
-        match previous.read() {
-            Ok(manifest) => previous.manifest = manifest,
-            Err(error) => tracing::warn!("{error}; the next good bundle is kept anew"),
+        let open = |slot: &str| {
+            let path = folder.join(slot);
+            let mut options = fs::File::options();
+            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+            file.map_err(io_error("opening", &path))
+        };
+        let slots = [open(SLOTS[0])?, open(SLOTS[1])?];
+        durable::sync_folder(folder).map_err(io_error("syncing", folder))?;
+        let mut previous = Self { folder: folder.to_owned(), slots, kept: None };
+        for slot in 0..SLOTS.len() {
+            match previous.read(slot) {
+                Ok(Some(found)) if previous.generation() < found.generation => previous.kept = Some(found),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("{error}; the next good bundle is kept anew"),
+            }
         }
         Ok(previous)
     }
 
-    fn read(&self) -> Result<Option<Manifest>, PreviousError> {
-        let path = self.folder.join(MANIFEST);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(io_error("reading", &path)(source)),
-        };
+    fn generation(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.generation)
+    }
+
+    /// What one of the files has; `None` if it is empty.
+    fn read(&self, slot: usize) -> Result<Option<Kept>, PreviousError> {
+        let (file, path) = (&self.slots[slot], self.folder.join(SLOTS[slot]));
+        let length = file.metadata().map_err(io_error("reading", &path))?.len();
+        if length == 0 {
+            return Ok(None);
+        }
+        let torn = || self.damaged(format!("{} was not written to its end", SLOTS[slot]));
+        let mut header = [0; HEADER];
+        file.read_exact_at(&mut header, 0).map_err(|_| torn())?;
+        let number = |at: usize| header[at..at + 8].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let (generation, size) = (number(8), number(16));
+        if &header[..8] != MAGIC || size > length {
+            return Err(torn());
+        }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, HEADER as u64).map_err(|_| torn())?;
+        if Sha256::of(&bytes).0 != header[24..] {
+            return Err(torn());
+        }
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| self.damaged(error.to_string()))?;
         if manifest.format != FORMAT {
             return Err(self.damaged(format!("it has format {} and this version knows {FORMAT}", manifest.format)));
         }
-        match manifest.files.iter().find(|(_, known)| !self.contents.contains(&known.sha256)) {
+        let kept = Kept { slot, generation, places: places(&manifest, size), manifest };
+        match kept.manifest.files.iter().find(|(_, known)| self.content_of(&kept, known.sha256).is_none()) {
             Some((path, _)) => Err(self.damaged(format!("the content of {path} is missing or torn"))),
-            None => Ok(Some(manifest)),
+            None => Ok(Some(kept)),
         }
     }
 
@@ -111,99 +162,103 @@ impl Previous {
 
     /// Which bundle it is.
     pub fn digest(&self) -> Option<Sha256> {
-        self.manifest.as_ref().map(|manifest| manifest.digest)
+        self.kept.as_ref().map(|kept| kept.manifest.digest)
     }
 
     /// Whether a content is in the folder.
     pub fn has(&self, sha256: Sha256) -> bool {
-        self.contents.contains(&sha256)
+        self.kept.as_ref().is_some_and(|kept| kept.places.contains_key(&sha256))
     }
 
     /// A content, if it is there and is what it is named after.
-    pub fn content(&self, sha256: Sha256) -> Option<Vec<u8>> {
-        let bytes = std::fs::read(self.folder.join(sha256.to_string())).ok()?;
+    fn content(&self, sha256: Sha256) -> Option<Vec<u8>> {
+        self.content_of(self.kept.as_ref()?, sha256)
+    }
+
+    fn content_of(&self, kept: &Kept, sha256: Sha256) -> Option<Vec<u8>> {
+        let Place { at, size } = *kept.places.get(&sha256)?;
+        let file = &self.slots[kept.slot];
+        // A torn manifest may say anything.
+        let length = file.metadata().ok()?.len();
+        let mut bytes = vec![0; usize::try_from(size).ok().filter(|_| at.saturating_add(size) <= length)?];
+        file.read_exact_at(&mut bytes, at).ok()?;
         (Sha256::of(&bytes) == sha256).then_some(bytes)
     }
 
     /// The bundle for `machine`, every byte of it verified; `None` if none is kept.
     pub fn load(&self, machine: &Name) -> Result<Option<Bundle>, PreviousError> {
-        let Some(manifest) = &self.manifest else { return Ok(None) };
+        let Some(kept) = &self.kept else { return Ok(None) };
         let find = |path: &SafePath, known: &Known| {
-            let content = self.content(known.sha256);
+            let content = self.content_of(kept, known.sha256);
             content.ok_or_else(|| self.damaged(format!("the content of {path} is missing or torn")))
         };
-        manifest.bundle(machine, find).map(Some).map_err(|error| match error {
+        kept.manifest.bundle(machine, find).map(Some).map_err(|error| match error {
             Unmade::Content(error) => error,
             Unmade::Bundle(what) => self.damaged(what),
         })
     }
 
     /// Keeps what `applied` describes instead of what was kept. `find` gives
-    /// the bytes of a file, and is asked only for those that aren't there yet.
+    /// the bytes of a file; where it can't, what was kept may have them.
     pub fn save(
         &mut self,
         applied: &Applied,
         find: impl Fn(&SafePath, &Known) -> Option<Arc<[u8]>>,
     ) -> Result<(), PreviousError> {
-        let manifest = Manifest::of(applied);
-        let mut new: BTreeMap<Sha256, Arc<[u8]>> = BTreeMap::new();
-        for (path, known) in &manifest.files {
-            if self.contents.contains(&known.sha256) || new.contains_key(&known.sha256) {
+        let mut contents: BTreeMap<Sha256, Arc<[u8]>> = BTreeMap::new();
+        for (path, known) in &applied.files {
+            if contents.contains_key(&known.sha256) {
                 continue;
             }
-            let bytes = find(path, known).filter(|bytes| Sha256::of(bytes) == known.sha256);
-            new.insert(known.sha256, bytes.ok_or_else(|| PreviousError::Missing(path.clone()))?);
+            let found = find(path, known).filter(|bytes| Sha256::of(bytes) == known.sha256);
+            let bytes = found.or_else(|| self.content(known.sha256).map(Arc::from));
+            contents.insert(known.sha256, bytes.ok_or_else(|| PreviousError::Missing(path.clone()))?);
         }
-        self.add(&new)?;
-        let path = self.folder.join(MANIFEST);
+        let manifest = Manifest::of(applied, &contents);
         let json = serde_json::to_vec(&manifest).unwrap_or_default();
-        // It syncs the folder too, but only after its own rename.
-        if !new.is_empty() {
-            durable::sync_folder(&self.folder).map_err(io_error("syncing", &self.folder))?;
-        }
-        durable::replace(&path, &json, 0o600).map_err(io_error("replacing", &path))?;
-        self.contents.extend(new.into_keys());
-        let wanted: BTreeSet<Sha256> = manifest.files.values().map(|known| known.sha256).collect();
-        self.manifest = Some(manifest);
-        self.tidy(&wanted);
+        let generation = self.generation() + 1;
+        let slot = self.kept.as_ref().map_or(0, |kept| 1 - kept.slot);
+        let path = self.folder.join(SLOTS[slot]);
+        write(&self.slots[slot], generation, &json, contents.values()).map_err(io_error("writing", &path))?;
+        // No bytes stay for longer than an undo may need them.
+        let _ = self.slots[1 - slot].set_len(0);
+        self.kept = Some(Kept { slot, generation, places: places(&manifest, json.len() as u64), manifest });
         Ok(())
     }
+}
 
-    fn add(&self, new: &BTreeMap<Sha256, Arc<[u8]>>) -> Result<(), PreviousError> {
-        let all: Vec<_> = new.iter().collect();
-        let write = |part: &[(&Sha256, &Arc<[u8]>)]| {
-            for (sha256, bytes) in part {
-                let path = self.folder.join(sha256.to_string());
-                durable::place(&path, bytes, 0o600).map_err(io_error("writing", &path))?;
-            }
-            Ok(())
-        };
-        if all.len() < AT_ONCE {
-            return write(&all);
-        }
-        std::thread::scope(|scope| {
-            let parts = all.chunks(all.len().div_ceil(AT_ONCE));
-            let threads: Vec<_> = parts.map(|part| scope.spawn(|| write(part))).collect();
-            let ended = threads.into_iter().map(|thread| {
-                let broken = |_| io_error("writing", &self.folder)(io::Error::other("a thread ended early"));
-                thread.join().map_err(broken).flatten()
-            });
-            ended.collect()
-        })
-    }
+/// Where the contents lie, behind a manifest of so many bytes.
+fn places(manifest: &Manifest, size: u64) -> BTreeMap<Sha256, Place> {
+    let mut at = (HEADER as u64).saturating_add(size);
+    let place = |(sha256, size): (&Sha256, &u64)| {
+        let place = Place { at, size: *size };
+        at = at.saturating_add(*size);
+        (*sha256, place)
+    };
+    manifest.sizes.iter().map(place).collect()
+}
 
-    /// Removes what is not `wanted`; what can't be removed is tried at the next save.
-    fn tidy(&mut self, wanted: &BTreeSet<Sha256>) {
-        let Ok(entries) = std::fs::read_dir(&self.folder) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let sha256 = name.to_str().and_then(|name| Sha256::try_from(name.to_owned()).ok());
-            let keep = name.to_str() == Some(MANIFEST) || sha256.is_some_and(|sha256| wanted.contains(&sha256));
-            if !keep && std::fs::remove_file(entry.path()).is_ok() {
-                sha256.map(|sha256| self.contents.remove(&sha256));
-            }
-        }
+/// Writes over a file that holds nothing of use any more, and makes it durable.
+fn write<'c>(
+    file: &fs::File,
+    generation: u64,
+    manifest: &[u8],
+    contents: impl Iterator<Item = &'c Arc<[u8]>>,
+) -> io::Result<()> {
+    let mut header = Vec::with_capacity(HEADER + manifest.len());
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&generation.to_le_bytes());
+    header.extend_from_slice(&(manifest.len() as u64).to_le_bytes());
+    header.extend_from_slice(&Sha256::of(manifest).0);
+    header.extend_from_slice(manifest);
+    let mut at = header.len() as u64;
+    file.write_all_at(&header, 0)?;
+    for content in contents {
+        file.write_all_at(content, at)?;
+        at += content.len() as u64;
     }
+    file.set_len(at)?;
+    file.sync_data()
 }
 
 enum Unmade<E> {
@@ -212,8 +267,9 @@ enum Unmade<E> {
 }
 
 impl Manifest {
-    fn of(applied: &Applied) -> Self {
+    fn of(applied: &Applied, contents: &BTreeMap<Sha256, Arc<[u8]>>) -> Self {
         Self {
+            sizes: contents.iter().map(|(sha256, bytes)| (*sha256, bytes.len() as u64)).collect(),
             format: FORMAT,
             role: applied.role.clone(),
             revision: applied.revision,
@@ -288,29 +344,63 @@ mod tests {
             save(&mut previous, bundle).unwrap();
             assert_eq!(Previous::open(&folder).unwrap().load(&bundle.machine).unwrap().as_ref(), Some(bundle));
         }
-        // Two contents and the manifest: equal bytes once, and nothing of what was kept before.
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3);
+        // Nothing is left of what was kept before, nor of an earlier version's folder.
+        std::fs::write(folder.join("manifest.json"), "{}").unwrap();
+        drop(Previous::open(&folder).unwrap());
+        let mut sizes = Vec::new();
         for entry in std::fs::read_dir(&folder).unwrap() {
-            assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            let metadata = entry.unwrap().metadata().unwrap();
+            assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+            sizes.push(metadata.len());
         }
+        sizes.sort_unstable();
+        assert!(matches!(sizes[..], [0, kept] if kept > 0), "{sizes:?}");
         assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 
+    /// Whatever byte of the file is not what was written, the bundle is not used, and the next save mends it.
     #[test]
     fn a_torn_one_is_never_used_and_is_mended_by_the_next() {
         let state = tempfile::tempdir().unwrap();
-        let one = bundle(&[("a", "1"), ("b", "2")]);
-        for torn in ["manifest.json".to_owned(), Sha256::of(b"1").to_string()] {
-            let mut previous = Previous::open(state.path()).unwrap();
-            save(&mut previous, &one).unwrap();
-            std::fs::write(state.path().join(&torn), "torn").unwrap();
-            if torn != MANIFEST {
-                assert!(previous.load(&one.machine).is_err(), "torn while it was open");
-            }
-            let mut previous = Previous::open(state.path()).unwrap();
-            assert!(previous.load(&one.machine).unwrap().is_none(), "{torn}");
-            save(&mut previous, &one).unwrap();
-            assert_eq!(Previous::open(state.path()).unwrap().load(&one.machine).unwrap().as_ref(), Some(&one));
+        let (one, path) = (bundle(&[("a", "1"), ("b", "2")]), state.path().join("a"));
+        save(&mut Previous::open(state.path()).unwrap(), &one).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        // The generation alone says nothing of what is there.
+        for byte in (0..whole.len()).filter(|byte| !(8..16).contains(byte)) {
+            let mut torn = whole.clone();
+            torn[byte] ^= 1;
+            std::fs::write(&path, &torn).unwrap();
+            let previous = Previous::open(state.path()).unwrap();
+            assert!(previous.load(&one.machine).unwrap().is_none(), "byte {byte}");
+        }
+        for length in 1..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let previous = Previous::open(state.path()).unwrap();
+            assert!(previous.load(&one.machine).unwrap().is_none(), "{length} bytes");
+        }
+        std::fs::write(&path, &whole).unwrap();
+        let mut previous = Previous::open(state.path()).unwrap();
+        std::fs::write(&path, "torn").unwrap();
+        assert!(previous.load(&one.machine).is_err(), "torn while it was open");
+        save(&mut previous, &one).unwrap();
+        assert_eq!(Previous::open(state.path()).unwrap().load(&one.machine).unwrap(), Some(one));
+    }
+
+    /// A crash while the next one is written leaves the one before; after it, the later counts.
+    #[test]
+    fn one_is_whole_at_every_moment() {
+        let state = tempfile::tempdir().unwrap();
+        let (one, two) = (bundle(&[("a", "1"), ("b", "same")]), bundle(&[("a", "2"), ("b", "same")]));
+        save(&mut Previous::open(state.path()).unwrap(), &one).unwrap();
+        let first = std::fs::read(state.path().join("a")).unwrap();
+        save(&mut Previous::open(state.path()).unwrap(), &two).unwrap();
+        let second = std::fs::read(state.path().join("b")).unwrap();
+        let loaded = || Previous::open(state.path()).unwrap().load(&one.machine).unwrap();
+        std::fs::write(state.path().join("a"), &first).unwrap();
+        assert_eq!(loaded().as_ref(), Some(&two), "before the older one was given up");
+        for length in 0..second.len() {
+            std::fs::write(state.path().join("b"), &second[..length]).unwrap();
+            assert_eq!(loaded().as_ref(), Some(&one), "{length} bytes");
         }
     }
 

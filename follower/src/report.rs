@@ -8,7 +8,7 @@ use crate::pull::Leader;
 use crate::trust::Trusted;
 use lockstep_edge::backoff::Backoff;
 use lockstep_edge::random::fraction;
-use lockstep_shared::api::Status;
+use lockstep_shared::api::{State, Status};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 /// How often the leader hears of this machine even if nothing happens.
 const EVERY: Duration = Duration::from_mins(1);
 /// An apply that is over within this time is reported once, not twice.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Reports for as long as it is polled.
 pub async fn run(
@@ -50,7 +50,7 @@ pub async fn run(
                 if timeout(EVERY, changes.changed()).await.is_err() {
                     refresh(&board, engine.as_deref()).await;
                 }
-                sleep(PATIENCE).await;
+                let _ = timeout(PATIENCE, changes.wait_for(|status| status.state != State::Applying)).await;
             }
             Err(error) => {
                 if error.is_absence() {

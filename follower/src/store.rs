@@ -41,6 +41,8 @@ pub struct Store {
     poured: Contents,
     /// Whether something staged may lie around.
     littered: bool,
+    /// [`Self::journal_says_all`].
+    says_all: bool,
 }
 
 /// Why the disk work was not done.
@@ -90,6 +92,7 @@ impl Store {
             touched: Touched::default(),
             poured: Contents::new(),
             littered: false,
+            says_all: false,
         };
         let Some(last) = found.last() else {
             let applied = store.state.load()?;
@@ -203,7 +206,8 @@ impl Store {
     /// Stages, commits and swaps. Once this has begun to swap, the record will be finished in any case.
     pub fn write(&mut self, record: &Record, contents: &Contents) -> Result<(), WriteError> {
         let before = |error: StoreError| WriteError::Before(error);
-        let Self { data, journal, journaled, touched, littered, .. } = self;
+        let Self { data, journal, journaled, touched, littered, says_all, .. } = self;
+        *says_all = false;
         let data = match data {
             Some(data) => data,
             None => data.insert(DataFolder::open(&self.data_folder, true).map_err(|error| before(error.into()))?),
@@ -221,9 +225,15 @@ impl Store {
         journaled.extend(record.writes().map(|write| write.sha256));
         touched.and(staged.swap(contents).map_err(WriteError::Halfway)?);
         *littered = false;
-        // For the log of the next start only: whatever it says, what is unproven is done again.
-        let _ = journal.note(Progress::Acting);
+        *says_all = record.actions.is_empty() && record.applied.failed.is_none();
+        // Whatever it says, what is unproven is done again.
+        let _ = journal.note(if *says_all { Progress::Proven } else { Progress::Acting });
         Ok(())
+    }
+
+    /// Whether the journal says all that is to be known of what was written last: there was nothing to act on.
+    pub fn journal_says_all(&self) -> bool {
+        self.says_all
     }
 
     /// Whether an undo could go back to what `before` has as running, if
@@ -296,6 +306,7 @@ impl Store {
         if !self.journal.is_empty() {
             self.journal.blank()?;
             self.journaled.clear();
+            self.says_all = false;
         }
         self.touched = Touched::default();
         self.data = None;

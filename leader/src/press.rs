@@ -312,9 +312,10 @@ impl Press {
     /// revision's number, so that templates that print it don't differ for ever.
     fn next_of(&mut self, source: Source, request: &Request) -> Result<Next, LeaderError> {
         let last = self.last()?;
-        if let Some(known) = &last {
+        // Another source is another revision in any case.
+        if let Some(known) = last.as_ref().filter(|known| known.source == source) {
             let (again, secrets) = self.make(source.clone(), known.number, request, Drafts::Kept)?;
-            if again.source == known.source && again.bundles == known.bundles {
+            if again.bundles == known.bundles {
                 return Ok(Next { plan: plan_id(last.as_deref(), None), last, revision: None, secrets });
             }
         }

@@ -2,11 +2,10 @@
 """From /notify to durable files and to proven containers: apply.py LOCKSTEP_BIN ROUNDS
 
 A real leader and a real follower; the steps' times are those the follower reports (docs/protocol.md,
-"took_ms"), the engine's own restart is timed through the same socket. One table row a line, as scripts/bench prints.
+"took_ms"); what the engine took for a restart is timed on its way there. One table row a line, as scripts/bench prints.
 """
 
 import base64
-import http.client
 import json
 import os
 import pathlib
@@ -18,6 +17,7 @@ import tempfile
 import time
 
 import tree
+from engine import Engine
 
 BINARY, ROUNDS = sys.argv[1], int(sys.argv[2])
 PROJECT = f"lockstep-bench-{os.getpid()}"
@@ -140,20 +140,6 @@ def files(home: pathlib.Path) -> None:
             pair.stop()
 
 
-class Docker(http.client.HTTPConnection):
-    """The engine's API, over its socket."""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect("/var/run/docker.sock")
-
-    def post(self, path: str) -> float:
-        start = time.perf_counter()
-        self.request("POST", path)
-        self.getresponse().read()
-        return (time.perf_counter() - start) * 1000
-
-
 def containers(home: pathlib.Path) -> None:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
@@ -170,20 +156,22 @@ def containers(home: pathlib.Path) -> None:
         "version: '3.5'\nservices:\n"
         + "".join(f"  {service}: {{image: lockstep-test/{service}, volumes: ['./{service}/conf:/app/conf:ro']}}\n" for service in ("nginx", "redis"))
     )
-    pair = Pair(home, "role", {"project": PROJECT})
+    engine = Engine(home / "engine.sock")
+    pair = Pair(home, "role", {"project": PROJECT, "host": f"unix://{home}/engine.sock"})
     try:
         for setting, service, what in [("ONE", "nginx", "signalled"), ("ALL", "redis", "restarted")]:
-            times, beside = [], []
+            times = []
+            engine.restarts.clear()
             for number in range(max(10, ROUNDS // 5)):
                 pair.set(**{setting: f"v{number}"})
                 pair.publish()
                 times.append(sum(took for _, took in pair.apply()["took_ms"]))
-                if service == "redis":
-                    beside.append(Docker("docker").post(f"/containers/{PROJECT}_redis_1/restart"))
             ours = quantile(times, 0.5)
-            if beside:
-                theirs = quantile(beside, 0.5)
-                row(f"/notify to proven, container {what}: p50, ms", f"{ours:.1f}", f"API {theirs:.1f}", f"+{ours - theirs:.1f}")
+            if service == "redis":
+                # A restart takes now longer, now shorter: what counts is what each apply took beside its own.
+                theirs = quantile(engine.restarts, 0.5)
+                more = quantile([time - restart for time, restart in zip(times, engine.restarts, strict=True)], 0.5)
+                row(f"/notify to proven, container {what}: p50, ms", f"{ours:.1f}", f"API {theirs:.1f}", f"+{more:.1f}")
             else:
                 row(f"/notify to proven, container {what}: p50, ms", f"{ours:.1f}")
     finally:

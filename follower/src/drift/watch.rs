@@ -9,7 +9,7 @@ use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch,
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use tokio::io::unix::AsyncFd;
 
@@ -28,7 +28,7 @@ const ROOM: usize = 16 * 1024;
 /// Watches folders.
 #[derive(Debug)]
 pub struct Watch {
-    inotify: AsyncFd<OwnedFd>,
+    inotify: OwnedFd,
     /// By watch descriptor: the names in a folder that matter, files and folders.
     folders: HashMap<i32, BTreeSet<String>>,
 }
@@ -59,11 +59,9 @@ impl From<Errno> for WatchError {
 }
 
 impl Watch {
-    /// Watches nothing yet. To be called where a runtime runs.
-    #[allow(deprecated, reason = "its successor is unsafe, for owners that lose their descriptor; an OwnedFd doesn't")]
+    /// Watches nothing yet.
     pub fn new() -> Result<Self, WatchError> {
-        let inotify = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Self { inotify: AsyncFd::new(inotify).map_err(WatchError::Other)?, folders: HashMap::new() })
+        Ok(Self { inotify: init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?, folders: HashMap::new() })
     }
 
     /// Watches the folders of these files, as they are now, and no others.
@@ -78,7 +76,7 @@ impl Watch {
         for (folder, names) in folders(files) {
             // No symlink is followed, and what was opened is what is watched.
             let Ok(fd) = data.folder(folder) else { continue };
-            match add_watch(self.inotify.get_ref(), format!("/proc/self/fd/{}", fd.as_raw_fd()), CHANGES) {
+            match add_watch(&self.inotify, format!("/proc/self/fd/{}", fd.as_raw_fd()), CHANGES) {
                 Ok(descriptor) => watched.entry(descriptor).or_default().extend(names.into_iter().map(str::to_owned)),
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -86,21 +84,25 @@ impl Watch {
         }
         for descriptor in self.folders.keys().filter(|descriptor| !watched.contains_key(descriptor)) {
             // The kernel has forgotten those that are gone.
-            let _ = remove_watch(self.inotify.get_ref(), *descriptor);
+            let _ = remove_watch(&self.inotify, *descriptor);
         }
         self.folders = watched;
         Ok(())
     }
 
     /// Resolves when something was done to a watched file, or to a folder above one.
+    ///
+    /// The runtime knows the descriptor only for as long as this is waited for:
+    /// every file that an apply itself writes would wake it several times.
+    #[allow(
+        deprecated,
+        reason = "its successor is unsafe, for owners that lose their descriptor; a borrowed one stays"
+    )]
     pub async fn stirred(&mut self) {
-        loop {
-            let Ok(mut ready) = self.inotify.readable().await else { return std::future::pending().await };
-            let matters = read(self.inotify.get_ref(), &self.folders);
+        let Ok(queue) = AsyncFd::new(self.inotify.as_fd()) else { return std::future::pending().await };
+        while !read(&self.inotify, &self.folders) {
+            let Ok(mut ready) = queue.readable().await else { return std::future::pending().await };
             ready.clear_ready();
-            if matters {
-                return;
-            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `OpenAPI` document is made from the same routes.
 
 mod access;
+mod aside;
 mod audit;
 mod audited;
 mod authority;

@@ -1,10 +1,11 @@
 //! Plan, publish, notify.
 
+use super::aside::aside;
 use super::audited::Noted;
 use super::extract::Json;
 use super::refusal::Refusal;
 use super::{allow, blocking};
-use crate::leader::{Leader, LeaderError};
+use crate::leader::Leader;
 use crate::press::Request as PublishRequest;
 use crate::publication::Publication;
 use crate::rollout::Launch;
@@ -12,6 +13,7 @@ use crate::rollout::strategy::Wish;
 use crate::who::{Actor, Right};
 use axum::Extension;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use lockstep_shared::api::Push;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ pub(super) async fn publish(
     State(leader): State<Arc<Leader>>,
     Extension(actor): Extension<Actor>,
     Json(request): Json<Publish>,
-) -> Result<(Extension<Noted>, Json<Publication>), Refusal> {
+) -> Result<(Extension<Noted>, Response), Refusal> {
     allow(&actor, Right::Publish)?;
     let press = leader.clone();
     let launch = Launch { wish: request.rollout, standing: None };
@@ -49,10 +51,10 @@ pub(super) async fn publish(
     let outline = blocking(move || press.publish(&request)).await?;
     let Publication { new, revision, .. } = outline.publication;
     let pushes = async { if new { leader.announce(revision).await } else { Vec::new() } };
-    let told = blocking(move || Ok::<_, LeaderError>(outline.told(heard.as_ref())));
-    let (pushes, told) = tokio::join!(pushes, told);
+    let (pushes, told) = tokio::join!(pushes, aside(move || outline.told(heard.as_ref())));
     let publication = Publication { pushes, ..told? };
-    Ok((Extension(Noted(publication.noted())), Json(publication)))
+    let noted = Extension(Noted(publication.noted()));
+    Ok((noted, aside(move || Json(publication).into_response()).await?))
 }
 
 /// What publishing would change, and what that means for containers.
