@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long after an apply it is made durable in its own place: in a row of
 /// applies only once. Until then the journal stands in for it.
-const CHECKPOINT_AFTER: Duration = Duration::from_millis(250);
+const CHECKPOINT_AFTER: Duration = Duration::from_millis(500);
 /// A held request that ends so much before its time was let go of.
 const ANSWER_EARLY: Duration = Duration::from_secs(2);
 /// A request that is answered sooner with nothing new was not held.

@@ -29,6 +29,7 @@ pub mod prove;
 pub mod pull;
 pub mod queue;
 pub mod report;
+pub mod spares;
 pub mod stamps;
 pub mod state;
 pub mod step;

@@ -2,6 +2,7 @@
 //! still owes, and the lock that keeps a second follower away from it.
 
 use crate::applied::{Applied, FORMAT};
+use crate::spares::Spares;
 use lockstep_edge::durable;
 use rustix::fs::{FlockOperation, Mode as Permissions, OFlags};
 use std::io;
@@ -75,6 +76,12 @@ impl StateFolder {
     /// The last good bundle's place.
     pub fn previous(&self) -> PathBuf {
         self.path.join("previous")
+    }
+
+    /// Files for applies to come.
+    pub fn spares(&self) -> Result<Spares, StateError> {
+        let path = self.path.join("spare");
+        Spares::open(&path).map_err(|source| StateError::Io { operation: "making", path, source })
     }
 
     fn applied(&self) -> PathBuf {

@@ -8,6 +8,7 @@ use crate::plan;
 use crate::plan::drift::Leave;
 use crate::previous::{Previous, PreviousError};
 use crate::snapshot::Snapshot;
+use crate::spares::Spares;
 use crate::stamps::Stamps;
 use crate::state::{StateError, StateFolder};
 use crate::step::Step;
@@ -26,6 +27,7 @@ pub struct Store {
     state: StateFolder,
     journal: Journal,
     previous: Previous,
+    spares: Spares,
     /// Hashes of contents that the journal has.
     journaled: HashSet<Sha256>,
     data_folder: PathBuf,
@@ -80,10 +82,12 @@ impl Store {
         let state = StateFolder::open(state_folder)?;
         let (journal, found) = Journal::open(&state.journal())?;
         let previous = Previous::open(&state.previous())?;
+        let spares = state.spares()?;
         let mut store = Self {
             state,
             journal,
             previous,
+            spares,
             journaled: HashSet::new(),
             data_folder: data_folder.to_owned(),
             data: None,
@@ -119,7 +123,7 @@ impl Store {
         store.data = Some(DataFolder::open(data_folder, true)?);
         store.sweep()?;
         if let Some(data) = &store.data {
-            store.touched = redo(data, &steps, &contents)?;
+            store.touched = redo(data, &steps, &contents, &mut store.spares)?;
         }
         Ok((store, Some(applied)))
     }
@@ -206,7 +210,7 @@ impl Store {
     /// Stages, commits and swaps. Once this has begun to swap, the record will be finished in any case.
     pub fn write(&mut self, record: &Record, contents: &Contents) -> Result<(), WriteError> {
         let before = |error: StoreError| WriteError::Before(error);
-        let Self { data, journal, journaled, touched, littered, says_all, .. } = self;
+        let Self { data, journal, journaled, touched, spares, littered, says_all, .. } = self;
         *says_all = false;
         let data = match data {
             Some(data) => data,
@@ -217,7 +221,7 @@ impl Store {
         }
         // Until it has gone well.
         *littered = true;
-        let staged = stage(data, &record.steps, contents).map_err(|error| before(error.into()))?;
+        let staged = stage(data, &record.steps, contents, spares).map_err(|error| before(error.into()))?;
         if let Err(error) = journal.commit(record, contents) {
             staged.undo();
             return Err(before(error.into()));
@@ -263,6 +267,7 @@ impl Store {
     /// last checkpoint, and removes what a swap that broke off left staged.
     pub fn make_room(&mut self) -> Result<(), StoreError> {
         self.touched.release();
+        self.spares.release();
         self.sweep()
     }
 
@@ -308,6 +313,7 @@ impl Store {
             self.journaled.clear();
             self.says_all = false;
         }
+        self.spares.fill();
         self.touched = Touched::default();
         self.data = None;
         Ok(())

@@ -4,6 +4,7 @@
 
 use crate::disk::{DataFolder, DiskError};
 use crate::snapshot::{STAGED, Snapshot};
+use crate::spares::Spares;
 use crate::stamps::Stamps;
 use crate::step::Step;
 use crate::steps::{How, Steps, Write};
@@ -26,11 +27,19 @@ pub type Contents = BTreeMap<SafePath, Arc<[u8]>>;
 pub struct Staged<'a> {
     data: &'a DataFolder,
     steps: &'a Steps,
-    folders: BTreeMap<String, OwnedFd>,
+    spares: &'a mut Spares,
+    folders: BTreeMap<String, Folder>,
     /// Folders made for this, outermost first.
     made: Vec<String>,
     /// For each write: the staged name, or the open file to be written in place.
     ready: Vec<Ready>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    fd: OwnedFd,
+    /// Whether spare files are what would be made there.
+    takes_spares: bool,
 }
 
 #[derive(Debug)]
@@ -57,9 +66,14 @@ pub struct Touched {
 const MOST_HELD: usize = 256;
 
 /// Stages all that `steps` say. On an error nothing is changed.
-pub fn stage<'a>(data: &'a DataFolder, steps: &'a Steps, contents: &Contents) -> Result<Staged<'a>, DiskError> {
+pub fn stage<'a>(
+    data: &'a DataFolder,
+    steps: &'a Steps,
+    contents: &Contents,
+    spares: &'a mut Spares,
+) -> Result<Staged<'a>, DiskError> {
     let ready = Vec::with_capacity(steps.write.len());
-    let mut staged = Staged { data, steps, folders: BTreeMap::new(), made: Vec::new(), ready };
+    let mut staged = Staged { data, steps, spares, folders: BTreeMap::new(), made: Vec::new(), ready };
     for folder in &steps.folders {
         if let Err(error) = staged.make_folder(folder.as_str()) {
             staged.undo();
@@ -85,7 +99,7 @@ impl Staged<'_> {
             if let Ready::Staged { folder, name } = ready
                 && let Some(folder) = self.folders.get(folder)
             {
-                let _ = rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty());
+                let _ = rustix::fs::unlinkat(&folder.fd, name.as_str(), AtFlags::empty());
             }
         }
         for made in self.made.iter().rev() {
@@ -112,7 +126,7 @@ impl Staged<'_> {
                         way::clear(self.data, path)?;
                     }
                     self.open(parent(&write.path))?;
-                    let (from, to) = (&self.folders[folder], &self.folders[parent(&write.path)]);
+                    let (from, to) = (&self.folders[folder].fd, &self.folders[parent(&write.path)].fd);
                     if write.how == How::OverFolder {
                         remove_empty(self.data, to, &write.path)?;
                     }
@@ -155,8 +169,9 @@ impl Staged<'_> {
     /// Has a folder open, and made where it is missing.
     fn open(&mut self, path: &str) -> Result<(), DiskError> {
         if !self.folders.contains_key(path) {
-            let folder = self.make_folder(path)?;
-            self.folders.insert(path.to_owned(), folder);
+            let fd = self.make_folder(path)?;
+            let takes_spares = self.spares.fits(&fd);
+            self.folders.insert(path.to_owned(), Folder { fd, takes_spares });
         }
         Ok(())
     }
@@ -188,16 +203,19 @@ impl Staged<'_> {
         };
         self.open(folder_path)?;
         let folder = &self.folders[folder_path];
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || rustix::fs::openat(folder, name.as_str(), flags, Permissions::from_raw_mode(0o600));
-        let created = match create() {
+        let made = folder.takes_spares && self.spares.put(&folder.fd, &name);
+        let mut flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        flags.set(OFlags::CREATE | OFlags::EXCL, !made);
+        let folder = &folder.fd;
+        let open = || rustix::fs::openat(folder, name.as_str(), flags, Permissions::from_raw_mode(0o600));
+        let opened = match open() {
             Err(Errno::EXIST) => {
                 // Left behind by a failure; the lock makes sure that it is nobody's.
-                rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty()).and_then(|()| create())
+                rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty()).and_then(|()| open())
             }
             other => other,
         };
-        let mut file = File::from(created.map_err(|errno| data.failed("staging", path, errno))?);
+        let mut file = File::from(opened.map_err(|errno| data.failed("staging", path, errno))?);
         let filled = file
             .write_all(content)
             .map_err(|source| DiskError::Io { operation: "staging", path: data.path().join(path), source })
@@ -267,11 +285,11 @@ impl Touched {
 
 /// Does again what a crash may have interrupted: whatever of `steps` the disk
 /// doesn't show yet.
-pub fn redo(data: &DataFolder, steps: &Steps, contents: &Contents) -> Result<Touched, DiskError> {
+pub fn redo(data: &DataFolder, steps: &Steps, contents: &Contents, spares: &mut Spares) -> Result<Touched, DiskError> {
     let snapshot: Snapshot = data.look(steps.write.iter().map(|write| write.path.as_str()), &mut Stamps::default())?;
     let mut left = steps.clone();
     left.write.retain(|write| !write.is_done(snapshot.entry(write.path.as_str())));
-    let mut touched = stage(data, &left, contents)?.swap(contents)?;
+    let mut touched = stage(data, &left, contents, spares)?.swap(contents)?;
     // Done before the crash, but perhaps not durably.
     touched.files.extend(steps.write.iter().map(|write| write.path.clone()));
     touched.folders.extend(steps.write.iter().map(|write| parent(&write.path).to_owned()));
