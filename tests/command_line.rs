@@ -228,6 +228,8 @@ fn one_person_steers_several_leaders_by_name() {
     let zoe = Person::new();
     assert!(zoe.refused(&["context", "add", "prod", &url], "").contains("a token is needed"));
     assert!(zoe.refused(&["context", "add", "prod", &url], "lockstep_wrong").contains("nothing was added"));
+    let other = zoe.refused(&["context", "add", "prod", &platform.leader_url()], &token);
+    assert!(other.contains("listener for followers") && other.contains("nothing was added"), "{other}");
     zoe.good(&["context", "add", "prod", &url], &token);
     let file = zoe.home.path().join("lockstep/contexts.toml");
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);

@@ -76,6 +76,7 @@ fn metrics_say_what_happened_in_the_form_that_prometheus_takes() {
         assert_eq!(value(page, "lockstep_signatures_refused_total{kind=\"unsigned\"}"), 1);
         assert_eq!(value(page, "lockstep_http_requests_total{method=\"GET\",route=\"/conf\",status=\"401\"}"), 1);
         assert!(value(page, "lockstep_store_size_bytes") > 4096);
+        assert_eq!(value(page, "lockstep_last_backup_timestamp_seconds"), 0);
     }
     assert!(!anyone.contains("core-1"), "who reaches the followers' listener learns no machine's name\n{anyone}");
     let machine = |name: &str, of: &str| value(&person, &format!("{name}{{machine=\"{of}\",role=\"core\"}}"));
@@ -83,6 +84,8 @@ fn metrics_say_what_happened_in_the_form_that_prometheus_takes() {
     assert_eq!(machine("lockstep_machine_applied_revision", "core-2"), 0);
     assert_eq!(machine("lockstep_machine_current", "core-2"), 0);
     assert!(machine("lockstep_machine_last_seen_timestamp_seconds", "core-1") > 1_000_000_000);
+    assert!(machine("lockstep_machine_clock_ahead_seconds", "core-1").abs() < 5, "one clock for both");
+    assert!(!person.contains("clock_ahead_seconds{machine=\"core-2\""), "who never reported said nothing of its clock");
 
     let page = scrape(&follower.ready());
     assert_eq!(value(&page, "lockstep_applied_revision"), 2);

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use clap::{Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Configuration for a fleet of machines that run Docker Compose
@@ -35,6 +36,26 @@ pub(crate) struct Arguments {
         help = "A leader elsewhere, by its name: lockstep context list [env: LOCKSTEP_CONTEXT]"
     )]
     pub(crate) context: Option<String>,
+}
+
+impl Arguments {
+    /// `follower`, with its home or without, as a machine starts it. Clap says the
+    /// same of these words, but it builds every command to do so, and a process
+    /// that runs for months would keep all that code in its memory. `None`: anything else.
+    pub(crate) fn of_follower(words: &[OsString]) -> Option<Self> {
+        let (command, rest) = words.split_first()?;
+        let dir = match rest {
+            [] => None,
+            [flag, dir] if flag == "--root" => Some(PathBuf::from(dir)),
+            _ => return None,
+        };
+        // What clap takes for a flag, or for no value at all.
+        let odd =
+            dir.as_ref().is_some_and(|dir| matches!(dir.as_os_str().as_encoded_bytes().first(), None | Some(b'-')));
+        let root = Root { dir };
+        let follower = Self { command: Command::Follower { root }, url: None, token_file: None, context: None };
+        (command == "follower" && !odd).then_some(follower)
+    }
 }
 
 /// Where the files are.
@@ -360,4 +381,30 @@ pub(crate) enum Format {
     Json,
     /// As a tar.
     Tar,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_alone_is_what_clap_says_it_is() {
+        let words =
+            |line: &str| -> Vec<OsString> { line.split(' ').map(|word| word.replace("''", "").into()).collect() };
+        let by_clap = |line: &str| {
+            Arguments::try_parse_from(std::iter::once("lockstep".into()).chain(words(line)))
+                .map(|arguments| format!("{arguments:?}"))
+        };
+        for line in ["follower", "follower --root /srv/lockstep", "follower --root follower"] {
+            let alone = Arguments::of_follower(&words(line)).map(|arguments| format!("{arguments:?}"));
+            assert_eq!(alone, by_clap(line).ok(), "{line}");
+        }
+        for line in ["follower --help", "follower --root", "follower --root -x", "follower --root ''", "follower x"] {
+            assert!(Arguments::of_follower(&words(line)).is_none(), "{line}");
+            assert!(by_clap(line).is_err(), "{line}");
+        }
+        for line in ["leader", "--root /srv follower", "follower --root=/srv", "follower --root /a --url http://b"] {
+            assert!(Arguments::of_follower(&words(line)).is_none(), "{line}");
+        }
+    }
 }

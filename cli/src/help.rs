@@ -88,7 +88,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("leader", "lockstep leader\nlockstep leader --root /srv/lockstep"),
     ("follower", "lockstep follower"),
     ("validate", "lockstep validate\nlockstep validate --json"),
-    ("render", "lockstep render web\nlockstep render core --machine core-1 --out /tmp/core-1"),
+    ("render", "lockstep render core\nlockstep render core --machine core-1 --out /tmp/core-1"),
     ("plan", "lockstep plan\nlockstep plan --json"),
     (
         "publish",
@@ -144,8 +144,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("followers", "lockstep followers list\nlockstep followers show core-1\nlockstep followers rotate-key core-1"),
     ("ca", "lockstep ca show"),
     ("certificates", "lockstep certificates show\nlockstep certificates expiring"),
-    ("init-platform", "lockstep init-platform --role web --listen 192.0.2.10:7000"),
-    ("join-platform", "lockstep join-platform TOKEN --role web --name web-1"),
+    ("init-platform", "lockstep init-platform --role singlenode --listen 192.0.2.10:7000"),
+    ("join-platform", "lockstep join-platform TOKEN --role core --name core-1"),
 ];
 
 /// The command line as clap knows it, completed.

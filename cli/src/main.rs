@@ -24,6 +24,12 @@ use clap::FromArgMatches as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(follower) = arguments::Arguments::of_follower(&words)
+        && std::env::var_os("COMPLETE").is_none()
+    {
+        return exit::code(command::run(follower));
+    }
     // Ends here where a shell asks what could be typed next.
     clap_complete::CompleteEnv::with_factory(|| completing::with_candidates(help::command())).complete();
     let arguments = help::command().get_matches();

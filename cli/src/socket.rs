@@ -163,6 +163,17 @@ impl Socket {
         Ok(Events { answer, read: Vec::new() })
     }
 
+    /// The address, if followers are served there: only they sign requests, and only there it is asked for.
+    async fn of_followers(&self) -> Option<&str> {
+        let Way::Wire { http, base } = &self.0 else { return None };
+        if base == HERE {
+            return None;
+        }
+        let answer = http.get(format!("{base}/conf")).send().await.ok()?;
+        let problem: Problem = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+        (problem.kind == "urn:lockstep:problem:unsigned").then_some(base)
+    }
+
     async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -177,6 +188,11 @@ impl Socket {
             return serde_json::from_slice(&body).map_err(|error| {
                 failed(format!("the leader's answer can't be read ({error}): are leader and command of one version?"))
             });
+        }
+        if let Some(base) = self.of_followers().await {
+            return Err(failed(format!(
+                "{base} is the leader's listener for followers, which takes no commands: its admin listener has an address of its own, \"admin\" in config-leader.json on the leader (docs/api.md)"
+            )));
         }
         let problem: Result<Problem, _> = serde_json::from_slice(&body);
         Err(problem.map_or_else(

@@ -35,6 +35,9 @@ pub enum Outcome {
     Failed,
 }
 
+/// What a backup is called in the audit.
+pub const BACKUP: &str = "backup";
+
 /// One record: what is hashed is this, as JSON in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditRecord)]
@@ -117,6 +120,8 @@ pub struct Audit {
     store: Mutex<Store>,
     refusals: Mutex<Refusals>,
     logins: Mutex<BTreeSet<(i64, String)>>,
+    /// The last record that was looked at for a backup, and when one was made.
+    backup: Mutex<(i64, Option<i64>)>,
 }
 
 /// A refusal that was counted, and what has to be written down because of it.
@@ -143,7 +148,12 @@ struct Refusals {
 impl Audit {
     /// With a connection of its own, so that it never waits for a publication to be rendered.
     pub fn new(store: Store) -> Self {
-        Self { store: Mutex::new(store), refusals: Mutex::default(), logins: Mutex::default() }
+        Self {
+            store: Mutex::new(store),
+            refusals: Mutex::default(),
+            logins: Mutex::default(),
+            backup: Mutex::default(),
+        }
     }
 
     /// Appends a record; its number. Blocks until it is durable.
@@ -248,6 +258,15 @@ impl Audit {
     pub fn records(&self, since: i64, before: i64, most: usize) -> Result<Vec<Chained>, StoreError> {
         let records = self.store.lock().unwrap_or_else(PoisonError::into_inner).audit_records(since, before, most)?;
         Ok(records.iter().map(Chained::from).collect())
+    }
+
+    /// When the last backup was made, Unix seconds; none was, if none is recorded. Only new records are read.
+    pub fn last_backup(&self) -> Result<Option<i64>, StoreError> {
+        let mut known = self.backup.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, made) = store.audit_done(BACKUP, known.0)?;
+        *known = (last.unwrap_or(known.0), made.or(known.1));
+        Ok(known.1)
     }
 
     /// Looks over the whole chain; `known` is a number and a hash (hex) that were noted elsewhere.

@@ -25,6 +25,7 @@ pub mod memo;
 pub mod meters;
 pub mod migration;
 mod moved;
+pub mod parallel;
 pub mod platform;
 pub mod press;
 pub mod publication;

@@ -84,21 +84,17 @@ impl Memo {
         self.made
     }
 
-    /// What these inputs give: as before, or rendered now.
-    pub fn rendered<E>(
-        &mut self,
-        key: Sha256,
-        render: impl FnOnce() -> Result<String, E>,
-    ) -> Result<(Arc<[u8]>, Sha256), E> {
-        if let Some(kept) = self.rendered.get_mut(&key) {
-            kept.round = self.round;
-            return Ok((kept.content.clone(), kept.sha256));
-        }
-        let content: Arc<[u8]> = render()?.into_bytes().into();
-        let sha256 = Sha256::of(&content);
+    /// What these inputs gave before.
+    pub fn known(&mut self, key: &Sha256) -> Option<(Arc<[u8]>, Sha256)> {
+        let kept = self.rendered.get_mut(key)?;
+        kept.round = self.round;
+        Some((kept.content.clone(), kept.sha256))
+    }
+
+    /// What they give: rendered in this round.
+    pub fn keep(&mut self, key: Sha256, content: Arc<[u8]>, sha256: Sha256) {
         self.made += 1;
-        self.rendered.insert(key, Kept { content: content.clone(), sha256, round: self.round });
-        Ok((content, sha256))
+        self.rendered.insert(key, Kept { content, sha256, round: self.round });
     }
 }
 

@@ -2,14 +2,16 @@
 
 use crate::fault::Fault;
 use crate::memo::{Ingredients, Memo};
+use crate::parallel;
 use crate::platform::values::{SecretValues, Values};
 use crate::templates::{self, Content, Role, RoleFile, Templates};
 use crate::yaml;
 use handlebars::{Context, RenderError, RenderErrorReason};
-use lockstep_shared::{Bundle, File, Name};
+use lockstep_shared::{Bundle, File, Name, SafePath, Sha256};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 /// A machine as templates see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +37,21 @@ pub struct Common<'s> {
     pub release: &'s str,
 }
 
+/// A template that nothing is remembered of for its inputs.
+struct Missing<'t> {
+    /// Which of the role's files it is.
+    place: usize,
+    /// The hash of its inputs.
+    key: Sha256,
+    /// What it becomes.
+    path: &'t SafePath,
+    file: &'t RoleFile,
+    /// The settings that it names.
+    uses: Option<&'t BTreeSet<String>>,
+    /// Whether it takes all there is.
+    everything: bool,
+}
+
 /// Renders one machine's bundle, or says everything that is wrong with it.
 /// `ingredients` are the hashes of the other arguments.
 #[allow(clippy::too_many_arguments, reason = "these are all the inputs there are, and they are of seven kinds")]
@@ -48,46 +65,66 @@ pub fn bundle(
     ingredients: &Ingredients,
     memo: &mut Memo,
 ) -> Result<Bundle, Vec<Fault>> {
-    let whole = OnceCell::new();
-    let context = || whole.get_or_init(|| Context::from(context(machine, values, secrets, all)));
-    let mut files = Vec::with_capacity(role.files.len());
-    let mut faults = Vec::new();
+    let mut known = Vec::with_capacity(role.files.len());
+    let mut missing = Vec::new();
     for (path, file) in &role.files {
-        let (content, sha256) = match &file.content {
-            Content::Verbatim(bytes, sha256) => (bytes.clone(), *sha256),
-            Content::Template => {
-                let rendered = match (templates.takes.get(&file.name), templates.hashes.get(&file.name)) {
-                    (Some(takes), Some(hash)) => {
-                        let uses = templates.uses.get(&file.name);
-                        // A text that was rendered without being checked is another one.
-                        let unchecked = format!("\0{path}");
-                        let checked = file.rule.validate != Some(false);
-                        let target = if checked { path.as_str() } else { &unchecked };
-                        let key = ingredients.key(target, *hash, uses, takes);
-                        let render = || {
-                            if !takes.everything {
-                                return text(templates, file, path.as_str(), context());
-                            }
-                            // Whoever takes all there is (`{{json this}}`) gets the secrets that it names, no others.
-                            let named = |(name, _): &(&String, &String)| uses.is_some_and(|uses| uses.contains(*name));
-                            let named = secrets.iter().filter(named).map(|(name, value)| (name.clone(), value.clone()));
-                            let context = self::context(machine, values, &named.collect(), all);
-                            text(templates, file, path.as_str(), &Context::from(context))
-                        };
-                        memo.rendered(key, render)
+        let content = match &file.content {
+            Content::Verbatim(bytes, sha256) => Some((bytes.clone(), *sha256)),
+            Content::Template => match (templates.takes.get(&file.name), templates.hashes.get(&file.name)) {
+                (Some(takes), Some(hash)) => {
+                    let uses = templates.uses.get(&file.name);
+                    // A text that was rendered without being checked is another one.
+                    let unchecked = format!("\0{path}");
+                    let checked = file.rule.validate != Some(false);
+                    let target = if checked { path.as_str() } else { &unchecked };
+                    let key = ingredients.key(target, *hash, uses, takes);
+                    let content = memo.known(&key);
+                    if content.is_none() {
+                        missing.push(Missing {
+                            place: known.len(),
+                            key,
+                            path,
+                            file,
+                            uses,
+                            everything: takes.everything,
+                        });
                     }
-                    // One that didn't compile: its fault is known.
-                    _ => continue,
-                };
-                match rendered {
-                    Ok(rendered) => rendered,
-                    Err(fault) => {
-                        faults.push(fault);
-                        continue;
-                    }
+                    content
                 }
-            }
+                // One that didn't compile: its fault is known.
+                _ => continue,
+            },
         };
+        known.push((path, file, content));
+    }
+    let whole = OnceLock::new();
+    let rendered = parallel::each(&missing, |missing| {
+        let text = if missing.everything {
+            // Whoever takes all there is (`{{json this}}`) gets the secrets that it names, no others.
+            let named = |(name, _): &(&String, &String)| missing.uses.is_some_and(|uses| uses.contains(*name));
+            let named = secrets.iter().filter(named).map(|(name, value)| (name.clone(), value.clone()));
+            let context = Context::from(context(machine, values, &named.collect(), all));
+            text(templates, missing.file, missing.path.as_str(), &context)
+        } else {
+            let whole = whole.get_or_init(|| Context::from(context(machine, values, secrets, all)));
+            text(templates, missing.file, missing.path.as_str(), whole)
+        };
+        text.map(|text| (Sha256::of(text.as_bytes()), Arc::<[u8]>::from(text.into_bytes())))
+    });
+    let mut faults = Vec::new();
+    for (missing, rendered) in missing.iter().zip(rendered) {
+        match rendered {
+            Ok((sha256, content)) => {
+                memo.keep(missing.key, content.clone(), sha256);
+                known[missing.place].2 = Some((content, sha256));
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    let mut files = Vec::with_capacity(known.len());
+    for (path, file, content) in known {
+        // Without content it has a fault.
+        let Some((content, sha256)) = content else { continue };
         files.push(File {
             path: path.clone(),
             mode: file.rule.mode.unwrap_or_default(),

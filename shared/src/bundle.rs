@@ -4,7 +4,7 @@ use crate::digest::BadDigest;
 use crate::on_change::BadOnChange;
 use crate::path::BadPath;
 use crate::permissions::{BadMode, BadOwner};
-use crate::{Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256, VolumePath, canonical};
+use crate::{Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256, VolumePath, canonical, escape};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -242,13 +242,22 @@ impl Bundle {
             digest_form: Some(Cow::Borrowed(canonical::form(&self.files))),
             restarts: Some(Cow::Borrowed(LEASED)),
             compose: self.compose.clone(),
-            files: self.files.iter().map(|file| WireFile::of(file, left_out(file))).collect(),
+            files: Vec::new(),
         };
         let content = |file: &File| if left_out(file) { 0 } else { file.content.len() * 9 / 8 };
         let size: usize = self.files.iter().map(|file| content(file) + 256).sum();
         let mut json = Vec::with_capacity(size + 256);
         // Writing plain data into memory can't fail.
         let _ = serde_json::to_writer(&mut json, &wire);
+        // The files go between the brackets that it ends with.
+        json.truncate(json.len() - b"]}".len());
+        for (index, file) in self.files.iter().enumerate() {
+            if index > 0 {
+                json.push(b',');
+            }
+            WireFile::write(&mut json, file, left_out(file));
+        }
+        json.extend_from_slice(b"]}");
         json
     }
 
@@ -317,13 +326,14 @@ fn check_paths(files: &[File]) -> Result<(), BadBundle> {
 }
 
 impl<'a> WireFile<'a> {
-    fn of(file: &'a File, without_content: bool) -> Self {
-        let (content, content_base64) = match std::str::from_utf8(&file.content) {
+    /// Appends a file, its text after all else.
+    fn write(json: &mut Vec<u8>, file: &'a File, without_content: bool) {
+        let (text, content_base64) = match std::str::from_utf8(&file.content) {
             _ if without_content => (None, None),
-            Ok(text) => (Some(Cow::Borrowed(text)), None),
+            Ok(text) => (Some(text), None),
             Err(_) => (None, Some(Cow::Owned(STANDARD.encode(&file.content)))),
         };
-        Self {
+        let rest = Self {
             path: Cow::Borrowed(file.path.as_str()),
             mode: file.mode,
             owner: file.owner,
@@ -337,8 +347,16 @@ impl<'a> WireFile<'a> {
             check_in: file.check_in.clone(),
             check_seconds: file.check_seconds,
             volume: file.volume.clone(),
-            content,
+            content: None,
             content_base64,
+        };
+        // Writing plain data into memory can't fail.
+        let _ = serde_json::to_writer(&mut *json, &rest);
+        if let Some(text) = text {
+            json.truncate(json.len() - b"}".len());
+            json.extend_from_slice(b",\"content\":");
+            escape::quoted(json, text);
+            json.push(b'}');
         }
     }
 

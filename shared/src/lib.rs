@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod canonical;
 mod dictionary;
 pub mod digest;
+mod escape;
 pub mod join;
 pub mod key;
 pub mod name;

@@ -4,14 +4,11 @@ use super::{environment, leader_config, offline_actor, print, say};
 use crate::exit::{Done, Failed};
 use crate::moment;
 use crate::progress::Progress;
-use lockstep_leader::audit::{Audit, Event};
+use lockstep_leader::audit::{Audit, BACKUP, Event};
 use lockstep_leader::backup::{self, Saved, Wanted};
 use lockstep_leader::config::Config;
 use lockstep_leader::store::{Store, StoreError};
 use std::path::{Path, PathBuf};
-
-/// What the audit calls it: the doctor looks for the last one.
-pub(crate) const BACKUP: &str = "backup";
 
 /// What can be typed.
 #[derive(Debug, clap::Args)]

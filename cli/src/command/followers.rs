@@ -8,6 +8,7 @@ use crate::moment;
 use crate::printable::printable;
 use crate::socket::{Socket, escaped};
 use clap::Subcommand;
+use comfy_table::ColumnConstraint;
 use lockstep_leader::http::{Changed, Rotating};
 use lockstep_leader::roster::{FollowerView, KeyState, Origin};
 use std::io::IsTerminal as _;
@@ -237,6 +238,12 @@ async fn until_used(socket: &Socket, begun: &[Rotating], time: Duration) -> Resu
 
 fn listed(all: &[FollowerView]) -> String {
     let mut table = table(["name", "role", "declared", "is served", "key", "certificate ends", "last seen", "url"]);
+    // What is copied from here is not broken into lines.
+    for column in [0, 7] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
     for one in all {
         table.add_row([
             one.name.to_string(),

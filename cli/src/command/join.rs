@@ -1,7 +1,7 @@
 //! `lockstep join-platform`: this machine becomes a follower.
 
 use super::ask::ask;
-use super::{print, print_json, say};
+use super::{print, print_json, say, socket_address};
 use crate::exit::{Done, Failed, failed};
 use crate::joining::{Follower, Listen, Wish, plan};
 use crate::unit::{Running, Side};
@@ -25,7 +25,7 @@ pub(crate) struct Options {
     #[arg(long)]
     name: Option<Name>,
     /// Where to listen for the leader's news [default: this machine's address towards the leader, port 6000 or the next free one]
-    #[arg(long, value_name = "IP:PORT", conflicts_with = "no_listen")]
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "no_listen", value_parser = socket_address)]
     listen: Option<SocketAddr>,
     /// Listen to nobody: only ask the leader for news, which comes as fast
     #[arg(long)]

@@ -48,7 +48,6 @@ mod wait;
 
 pub(crate) use access::Access;
 pub(crate) use audit::Options as AuditOptions;
-pub(crate) use backup::BACKUP;
 pub(crate) use backup::{Options as BackupOptions, RestoreOptions};
 pub(crate) use blame::Options as BlameOptions;
 pub(crate) use ca::Ca;
@@ -85,7 +84,11 @@ use lockstep_leader::leader::LeaderError;
 use lockstep_leader::press::Press;
 use lockstep_leader::who::{Actor, How};
 use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+
+/// How wide a terminal is that doesn't say so, in columns.
+const USUAL_WIDTH: u16 = 80;
 
 pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
     lockstep_edge::secrecy::begin();
@@ -213,10 +216,24 @@ pub(crate) fn offline_actor() -> Actor {
     Actor::local(&author(), How::Offline { uid: rustix::process::getuid().as_raw() })
 }
 
+/// `IP:PORT`, as `--listen` takes it.
+fn socket_address(typed: &str) -> Result<SocketAddr, String> {
+    typed.parse().map_err(|_| match typed.parse::<IpAddr>() {
+        Ok(ip) => format!("a port is missing: with one it is {}, for example", SocketAddr::new(ip, 7000)),
+        Err(_) => {
+            "write IP:PORT, such as 192.0.2.10:7000 or [2001:db8::1]:7000; 0.0.0.0:7000 is every address".to_owned()
+        }
+    })
+}
+
 /// A table with these heads.
 fn table<const N: usize>(heads: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(heads);
+    // A terminal that doesn't know its width: a serial line, an editor's shell.
+    if table.width() == Some(0) {
+        table.set_width(USUAL_WIDTH);
+    }
     table
 }
 

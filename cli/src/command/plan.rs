@@ -4,17 +4,23 @@ use super::show::{Paint, changes, say_if_unforeseen};
 use super::{disk, environment, leader_config, print, print_json, say};
 use crate::exit::{Done, Failed};
 use crate::socket::Socket;
+use lockstep_leader::config::Config;
 use lockstep_leader::press::Press;
 use lockstep_leader::publication::Publication;
 use std::path::Path;
 
+/// What publishing would change now.
+pub(super) async fn planned(config: &Config, socket: Option<&Socket>) -> Result<Publication, Failed> {
+    match socket {
+        Some(socket) => socket.get("/admin/plan").await,
+        None => Ok(Press::open(config.clone(), environment())?.plan(None)?),
+    }
+}
+
 pub(super) async fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let config = leader_config(root)?;
     let socket = Socket::find(&config)?;
-    let publication: Publication = match &socket {
-        Some(socket) => socket.get("/admin/plan").await?,
-        None => Press::open(config.clone(), environment())?.plan(None)?,
-    };
+    let publication = planned(&config, socket.as_ref()).await?;
     if !json {
         disk::remind(&config, socket.as_ref()).await;
     }

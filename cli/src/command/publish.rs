@@ -2,7 +2,7 @@
 
 use super::ask::ask;
 use super::follow::{Following, Published, follow};
-use super::show::{Paint, changes, pushes, say_if_unforeseen};
+use super::show::{Paint, alike, changes, pushes, say_if_unforeseen};
 use super::{author, environment, leader_config, plan, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::Socket;
@@ -59,6 +59,38 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         changes: &publication.changes,
     };
     follow(&socket, &published, &options.following, options.json, paint).await
+}
+
+/// Says what else goes out when `what` is published: whatever was edited since the last revision. To be asked
+/// before `what` is changed. The error says why nothing can be published at all.
+pub(super) async fn tell_what_else(root: &Path, what: &str) -> Result<(), Failed> {
+    let config = leader_config(root)?;
+    let planned = plan::planned(&config, Socket::find(&config)?.as_ref()).await?;
+    if let Some(told) = what_else(&planned, what) {
+        say(&told);
+    }
+    Ok(())
+}
+
+fn what_else(planned: &Publication, what: &str) -> Option<String> {
+    // Before the first revision everything is new.
+    if !planned.new || planned.revision == 0 {
+        return None;
+    }
+    let mut told = format!(
+        "{what} is not all that goes out: there are edits since revision {} that are not published, and they go with it (lockstep plan shows them)",
+        planned.revision
+    );
+    for same in alike(&planned.changes) {
+        let machines: Vec<&str> = same.iter().map(|change| change.machine.as_str()).collect();
+        let files: Vec<&str> = same[0].files.iter().map(|file| file.path.as_str()).collect();
+        told += &format!(
+            "\n  {}: {}",
+            machines.join(", "),
+            if files.is_empty() { "no file".to_owned() } else { files.join(", ") }
+        );
+    }
+    Some(told)
 }
 
 /// Shows what would change and asks; the plan that was agreed to. The error

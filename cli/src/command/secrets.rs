@@ -145,6 +145,7 @@ async fn rotate(root: &Path, name: &str, whose: serde_json::Value, yes: bool, wa
             "nobody is there to be asked: say lockstep secrets rotate {name} --yes, or type it in a terminal"
         )));
     }
+    publish::tell_what_else(root, name).await?;
     let _: Entry = connect(root)?.post(&target(name, "/rotate"), &whose).await?;
     let options = publish::Options {
         plan: None,

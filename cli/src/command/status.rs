@@ -1,7 +1,7 @@
 //! `lockstep status`: one screen.
 
 use super::show::Paint;
-use super::{disk, fleet, leader_config, print, print_json, screen};
+use super::{USUAL_WIDTH, disk, fleet, leader_config, print, print_json, screen};
 use crate::exit::{Done, Failed, failed};
 use crate::socket::Socket;
 use lockstep_leader::certificates::ends::told;
@@ -132,10 +132,9 @@ fn narrowed(mut fleet: Fleet, options: &Options) -> Result<Fleet, Failed> {
 
 fn view(options: &Options) -> View {
     let size = std::io::stdout().is_terminal().then(|| rustix::termios::tcgetwinsize(std::io::stdout()).ok()).flatten();
-    let size = size.filter(|size| size.ws_col > 0);
     View {
-        width: size.map(|size| size.ws_col),
-        height: size.map(|size| size.ws_row).filter(|_| !options.all),
+        width: size.map(|size| if size.ws_col == 0 { USUAL_WIDTH } else { size.ws_col }),
+        height: size.map(|size| size.ws_row).filter(|rows| *rows > 0 && !options.all),
         details: options.details || options.machine.is_some(),
         bad: options.bad,
     }

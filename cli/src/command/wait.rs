@@ -208,6 +208,9 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     };
     let socket = Socket::needed(&config)?;
     let progress = Progress::begin("asking the leader");
+    if let Wanted::Number(number) = wanted {
+        exists(number, socket.get::<Fleet>("/admin/fleet").await?.revision)?;
+    }
     let mut told = Told::new(!options.json && !std::io::stderr().is_terminal());
     let heard = |fleet: &Fleet, revision: u64| {
         progress.say(&words(&whose, fleet, revision));
@@ -238,6 +241,16 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
         }
     }
     Ok(if well { Done::Good } else { Done::NotFollowed })
+}
+
+/// Refuses a revision that nobody could come to, since it was never published.
+fn exists(revision: u64, last: u64) -> Result<(), Failed> {
+    if revision <= last {
+        return Ok(());
+    }
+    Err(failed(format!(
+        "there is no revision {revision} that could be waited for: the last is {last} (lockstep history)"
+    )))
 }
 
 /// Waits until the leader serves, and the machines that are named were heard from.

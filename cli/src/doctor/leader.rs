@@ -4,18 +4,15 @@ use super::certificates::{self, Facts};
 use super::files::{self, Purpose};
 use super::ports::{self, Holder};
 use super::{Finding, Level, clock, disk, fine, fleet, found, names, service, store};
-use crate::command::{BACKUP, environment};
+use crate::command::environment;
 use crate::socket::Socket;
-use lockstep_leader::audit::{Audit, Chained, Outcome};
+use lockstep_leader::audit::Audit;
 use lockstep_leader::authority::Authorities;
 use lockstep_leader::config::{Config, FILE};
 use lockstep_leader::store::{DATABASE, KEY, Store};
 use lockstep_shared::api::Fleet;
 use std::net::SocketAddr;
 use std::path::Path;
-
-/// How many records of the audit are looked through for the last backup.
-const RECORDS: usize = 1000;
 
 /// Looks at all of it.
 pub(crate) async fn examine(root: &Path) -> Vec<Finding> {
@@ -144,12 +141,6 @@ fn look_at_store(config: &Config) -> store::Facts {
         Ok(None) => Ok(None),
         Err(error) => Err(error.to_string()),
     };
-    let backup = opened.ok().flatten().and_then(last_backup);
+    let backup = opened.ok().flatten().and_then(|store| Audit::new(store).last_backup().ok().flatten());
     store::Facts { check, backup, now }
-}
-
-fn last_backup(store: Store) -> Option<i64> {
-    let records: Vec<Chained> = Audit::new(store).records(0, i64::MAX, RECORDS).ok()?;
-    let made = |chained: &&Chained| chained.record.action == BACKUP && chained.record.outcome == Outcome::Done;
-    records.iter().rev().find(made).map(|chained| chained.record.time)
 }

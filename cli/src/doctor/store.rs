@@ -40,8 +40,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         )),
     }
     let age = facts.backup.map(|backup| (facts.now - backup) / DAY);
-    let make =
-        "lockstep backup /srv/backups/leader-$(date +%F).backup, daily (cron, a systemd timer), and off this machine";
+    let make = "mkdir -p /srv/backups && lockstep backup /srv/backups/leader-$(date +%F).backup, daily (cron, a systemd timer), and off this machine";
     match age {
         None => findings.push(found(
             "store",

@@ -20,6 +20,8 @@ const CA: &str = "config-follower/conf/ca.pem";
 const TLS: &str = "state/tls.pem";
 /// What a leader told a follower that was here before: it would stand over what is joined now.
 const TOLD: &str = "state/told.json";
+/// What a follower remembers of what it wrote (`docs/files.md`).
+const APPLIED: &str = "state/applied.json";
 const JOINING: &str = "state/joining.json";
 
 /// A home to be made.
@@ -166,7 +168,13 @@ pub(super) fn there(root: &Path) -> Result<Option<There>, Failed> {
     Ok(Some(There { name, addresses, listen: listen.map(|(ip, port)| format!("https://{ip}:{port}")) }))
 }
 
-/// A home that has joined that leader under that name is as it should be; any
+/// The role that a follower's home was last written for; none before its first apply.
+fn role(root: &Path) -> Option<Name> {
+    let applied: Value = serde_json::from_slice(&std::fs::read(root.join(APPLIED)).ok()?).ok()?;
+    Name::new(applied["role"].as_str()?).ok()
+}
+
+/// A home that has joined that leader under that name, with that role, is as it should be; any
 /// other is not touched.
 pub(super) fn same(root: &Path, there: &There, wish: &Wish) -> Result<Follower, Failed> {
     let other = |what: String| {
@@ -188,11 +196,18 @@ pub(super) fn same(root: &Path, there: &There, wish: &Wish) -> Result<Follower, 
     if !known {
         return Err(other(format!("of another leader ({})", there.addresses.join(", "))));
     }
+    let role = role(root);
+    if let Some(role) = role.as_ref().filter(|role| **role != wish.role) {
+        return Err(other(format!(
+            "with the role {role}, and it doesn't become a {} by joining again: on the leader, lockstep followers remove {} and a new token first",
+            wish.role, there.name
+        )));
+    }
     Home::new(root).done()?;
     let key = std::fs::read_to_string(root.join(KEY)).map(Zeroizing::new).unwrap_or_default();
     Ok(Follower {
         name: there.name.clone(),
-        role: None,
+        role,
         root: root.to_owned(),
         leader: there.addresses.first().cloned().unwrap_or_default(),
         fingerprint: fingerprint(wish.token.pin),

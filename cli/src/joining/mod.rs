@@ -80,7 +80,7 @@ pub(crate) struct Plan {
 pub(crate) struct Follower {
     /// Its name.
     pub(crate) name: Name,
-    /// Its role; not known of one that had joined before.
+    /// Its role; not known of one that had joined before and has applied nothing yet.
     pub(crate) role: Option<Name>,
     /// Its home.
     pub(crate) root: PathBuf,

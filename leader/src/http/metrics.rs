@@ -53,6 +53,7 @@ pub(super) fn page(leader: &Leader, watcher: Watcher) -> String {
     followers(&mut page, &fleet);
     if watcher == Watcher::Person {
         machines(&mut page, &fleet);
+        clocks(&mut page, &fleet);
     }
     rollout(&mut page, leader);
     followers_requests(&mut page, leader);
@@ -61,6 +62,13 @@ pub(super) fn page(leader: &Leader, watcher: Watcher) -> String {
     page.requests(&leader.meters.requests);
     if let Ok(open) = leader.roster.open_tokens() {
         page.gauge("lockstep_join_tokens_open", "Join tokens that can still be used.").value(open);
+    }
+    if let Ok(made) = leader.audit.last_backup() {
+        page.gauge(
+            "lockstep_last_backup_timestamp_seconds",
+            "When the last backup was made on this machine, Unix seconds; 0 if none ever was.",
+        )
+        .value(made.unwrap_or(0));
     }
     let state = &leader.config.state;
     page.gauge("lockstep_store_size_bytes", "Size of the store, with its write-ahead log.").value(store(state));
@@ -132,6 +140,19 @@ fn machines(page: &mut Page, fleet: &Fleet) {
         "When the machine was last heard, Unix seconds; 0 if not since the leader's start.",
         |machine| machine.seen.unwrap_or(0),
     );
+}
+
+/// By how many seconds clocks are off, of those who said so.
+fn clocks(page: &mut Page, fleet: &Fleet) {
+    let mut family = page.gauge(
+        "lockstep_machine_clock_ahead_seconds",
+        "By how much the machine's clock was ahead of the leader's at its last report; below 0: behind.",
+    );
+    for machine in &fleet.machines {
+        if let Some(ahead) = machine.clock_ahead {
+            family.sample(&[("machine", machine.name.as_str()), ("role", machine.role.as_str())], ahead);
+        }
+    }
 }
 
 fn current(machine: &Machine) -> bool {

@@ -98,6 +98,18 @@ impl Store {
         Ok(records)
     }
 
+    /// Of the records after the number `after`: the last one's number, and when `action` was last done, Unix seconds.
+    pub fn audit_done(&self, action: &str, after: i64) -> Result<(Option<i64>, Option<i64>), StoreError> {
+        self.connection
+            .query_row(
+                "SELECT max(number), max(CASE WHEN record ->> '$.action' = ?1 AND record ->> '$.outcome' = 'done' THEN time END)
+                 FROM audit WHERE number > ?2",
+                params![action, after],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .map_err(self.sql())
+    }
+
     /// One record.
     pub fn audit_record(&self, number: i64) -> Result<Option<StoredRecord>, StoreError> {
         Ok(self
@@ -234,5 +246,18 @@ mod tests {
         };
         assert_eq!(numbers(0, i64::MAX, 2), [3, 4]);
         assert_eq!(numbers(2, 4, 10), [2, 3]);
+    }
+
+    #[test]
+    fn what_was_done_last_is_found_among_what_was_not_read_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        for (time, action, outcome) in [(10, "backup", "done"), (20, "backup", "failed"), (30, "publish", "done")] {
+            let record = serde_json::json!({"action": action, "outcome": outcome}).to_string();
+            store.audit_append(time, |_| record).unwrap();
+        }
+        assert_eq!(store.audit_done("backup", 0).unwrap(), (Some(3), Some(10)));
+        assert_eq!(store.audit_done("backup", 1).unwrap(), (Some(3), None));
+        assert_eq!(store.audit_done("backup", 3).unwrap(), (None, None));
     }
 }

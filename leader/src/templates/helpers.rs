@@ -203,10 +203,9 @@ fn text_of(value: &Value) -> Result<String, String> {
 }
 
 fn print(a: &Arguments<'_, '_>) -> Result<Value, String> {
-    let name = a.name(0).cloned().unwrap_or_default();
     let argument = a.helper.param(0).ok_or("nothing to print")?;
     let value = exists(argument)?;
-    text_of(value).map(Value::String).map_err(|why| format!("{name}: {why}"))
+    text_of(value).map(Value::String).map_err(|why| format!("{}: {why}", a.name(0).map_or("", String::as_str)))
 }
 
 /// A number whose spelling isn't JSON (`010`, `+1`, `.5`) in a form that is.

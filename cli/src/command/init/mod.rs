@@ -9,7 +9,7 @@ mod questions;
 mod wishes;
 
 use super::ask::ask;
-use super::{environment, offline_actor, print, print_json, say};
+use super::{environment, offline_actor, print, print_json, say, socket_address};
 use crate::exit::{Done, Failed, failed};
 use crate::shipped;
 use crate::unit::{Running, Side};
@@ -32,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
     /// Where the leader listens for followers [default: 0.0.0.0:7000]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = socket_address)]
     listen: Option<SocketAddr>,
     /// How the other machines reach this one [default: its own addresses] (repeatable)
     #[arg(long = "address", value_name = "URL")]

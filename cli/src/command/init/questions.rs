@@ -40,7 +40,7 @@ pub(super) fn begin(options: &Options, wishes: &mut Wishes, release: &Survey) ->
         let proposed = Some(proposed).filter(|proposed| !proposed.is_empty());
         until("How do the other machines reach this one?", proposed.as_deref(), |typed| {
             let addresses: Result<Vec<String>, String> =
-                typed.split_whitespace().map(|address| address_of(address, port)).collect();
+                typed.split_whitespace().map(|address| address_of(whole(address)?, port)).collect();
             wishes.addresses = addresses?;
             if wishes.addresses.is_empty() { Err("name at least one address".to_owned()) } else { Ok(()) }
         })?;
@@ -58,6 +58,18 @@ pub(super) fn begin(options: &Options, wishes: &mut Wishes, release: &Survey) ->
         })?;
     }
     Ok(())
+}
+
+/// An address as it is typed, unless it is a mere word: whoever answers with a sentence
+/// would have given the names of several machines.
+fn whole(typed: &str) -> Result<&str, String> {
+    let (_, host) = typed.split_once("://").unwrap_or(("", typed));
+    if host.contains(['.', ':']) {
+        return Ok(typed);
+    }
+    Err(format!(
+        "{typed} is no address that other machines surely know: type one like 192.0.2.10 or lead.example.com, several with spaces between (--address takes any name)"
+    ))
 }
 
 /// One setting or secret.
@@ -127,4 +139,17 @@ fn say(text: &str) -> Result<(), Failed> {
     let mut terminal = std::io::stderr().lock();
     write!(terminal, "{text}")?;
     Ok(terminal.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_sentence_is_not_several_addresses() {
+        for typed in ["192.0.2.10", "lead.example.com:7001", "https://lead.example.com", "[2001:db8::1]", "lead:7000"] {
+            assert_eq!(super::whole(typed), Ok(typed));
+        }
+        for typed in ["not", "a", "domain", "https://lead"] {
+            assert!(super::whole(typed).is_err(), "{typed}");
+        }
+    }
 }
