@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod canonical;
 mod dictionary;
 pub mod digest;
+pub mod fields;
 pub mod join;
 pub mod key;
 pub mod name;
@@ -23,6 +24,7 @@ pub mod volume;
 
 pub use bundle::{Bundle, File};
 pub use digest::Sha256;
+pub use fields::Fields;
 pub use key::Key;
 pub use name::Name;
 pub use on_change::OnChange;
