@@ -87,8 +87,8 @@ pub async fn run(
     let moving = tokio::spawn(moved::tell(leader.clone()));
     let tls = leader.authority.acceptor().filter(|_| leader.config.http.tls);
     let limits = Arc::new(leader.config.limits.clone());
-    let routed = leader.clone();
-    lockstep_edge::server::serve(listener, tls, limits, stop, move |request, peer| {
+    let (short, routed) = (http::ShortWay(leader.clone()), leader.clone());
+    lockstep_edge::server::serve_with_lane(listener, tls, limits, stop, short, move |request, peer| {
         http::route(routed.clone(), request, peer)
     })
     .await;

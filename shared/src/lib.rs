@@ -10,6 +10,7 @@ pub mod canonical;
 mod dictionary;
 pub mod digest;
 mod escape;
+pub mod fields;
 pub mod join;
 pub mod key;
 pub mod name;
@@ -24,6 +25,7 @@ pub mod volume;
 
 pub use bundle::{Bundle, File};
 pub use digest::Sha256;
+pub use fields::Fields;
 pub use key::Key;
 pub use name::Name;
 pub use on_change::OnChange;

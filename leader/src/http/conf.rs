@@ -5,15 +5,18 @@ use super::problem;
 use crate::leader::Leader;
 use crate::published::{Coded, Coding, Encoded, Published, Served, etag};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use lockstep_edge::gate::{Admitted, Reply, reply};
+use lockstep_edge::gate::{Admitted, Reply, Seal, reply};
+use lockstep_edge::lane::{Head, Outcome};
 use lockstep_edge::trace::CAUSE;
 use lockstep_shared::bundle::DELTA;
+use lockstep_shared::fields::{Fields, text};
 use lockstep_shared::signature::CONTENT_DIGEST;
 use lockstep_shared::{Problem, Sha256};
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,12 +40,46 @@ pub(super) async fn signed(leader: Arc<Leader>, request: Request<Incoming>) -> R
         Err(refused) => return refused,
     };
     let Admitted { head, seal, .. } = admitted;
-    leader.reports.seen(seal.keyid());
-    let asker = Asker::Follower(seal.keyid());
-    let answer = answer(&leader, &asker, head.uri.path(), head.uri.query(), &head.headers);
+    let outcome = sealed(&leader, seal, head.uri.path(), head.uri.query(), &head.headers);
     // What a held request came with lies in the buffer that it was read into: thousands of them add up.
     drop(head);
-    seal.sign(finished(&leader, answer).await.unwrap_or_else(|problem| reply(&problem)))
+    match outcome {
+        Outcome::Now(answer) => answer,
+        Outcome::Later(answer) => answer.await,
+    }
+}
+
+/// The same, of which only the head was read: it has no body.
+pub(super) fn of_head(leader: &Arc<Leader>, head: &Head<'_>) -> Outcome {
+    let seal = match leader.gate.admit_head(&head.parts()) {
+        Ok(seal) => seal,
+        Err(refused) => return Outcome::Now(refused),
+    };
+    let news = Leader::news(&seal).map(|news| (news, leader.clone(), seal.clone()));
+    let outcome = sealed(leader, seal, head.path, head.query, &head.fields);
+    let Some((news, leader, seal)) = news else { return outcome };
+    Outcome::Later(Box::pin(async move {
+        match (leader.prove(&seal, news).await, outcome) {
+            (Err(failed), _) => failed,
+            (Ok(()), Outcome::Now(answer)) => answer,
+            (Ok(()), Outcome::Later(answer)) => answer.await,
+        }
+    }))
+}
+
+/// What a follower is answered, signed.
+fn sealed(leader: &Arc<Leader>, seal: Seal, path: &str, query: Option<&str>, fields: &impl Fields) -> Outcome {
+    leader.reports.seen(seal.keyid());
+    match answer(leader, &Asker::Follower(seal.keyid()), path, query, fields) {
+        Ok(Answer::Now(answer)) => Outcome::Now(seal.sign(answer)),
+        Ok(Answer::Later(held)) => {
+            let leader = leader.clone();
+            Outcome::Later(Box::pin(async move {
+                seal.sign(held.changed(&leader).await.unwrap_or_else(|problem| reply(&problem)))
+            }))
+        }
+        Err(problem) => Outcome::Now(seal.sign(reply(&problem))),
+    }
 }
 
 /// An answer, not yet signed.
@@ -59,7 +96,7 @@ pub(super) fn answer(
     asker: &Asker<'_>,
     path: &str,
     query: Option<&str>,
-    headers: &HeaderMap,
+    headers: &impl Fields,
 ) -> Result<Answer, Problem> {
     let query = Query::parse(query)?;
     let (role, file) = target(path)?;
@@ -142,7 +179,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &impl Fields) -> Self {
         Self { tar: accepts_tar(headers), coding: coding(headers), base: base(headers) }
     }
 }
@@ -156,14 +193,17 @@ fn told(leader: &Leader, served: &Served, mut answer: Reply) -> Reply {
     answer
 }
 
+/// A part of a path, decoded, where it is there.
+type Part<'p> = Option<Cow<'p, str>>;
+
 /// The role and the file that a path names; a follower may leave the role out.
-fn target(path: &str) -> Result<(Option<String>, Option<String>), Problem> {
+fn target(path: &str) -> Result<(Part<'_>, Part<'_>), Problem> {
     let rest = path.strip_prefix("/conf").unwrap_or_default().trim_start_matches('/');
     if rest.is_empty() {
         return Ok((None, None));
     }
-    let decode = |text: &str| {
-        percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned).map_err(|_| {
+    let decode = |text| {
+        percent_decode_str(text).decode_utf8().map_err(|_| {
             problem(
                 StatusCode::BAD_REQUEST,
                 "bad-request",
@@ -245,10 +285,10 @@ fn whole(served: &Served, wanted: &Wanted) -> Reply {
 }
 
 /// What somebody has, if they say so and take deltas (RFC 3229).
-fn base(headers: &HeaderMap) -> Option<Sha256> {
-    let accepted = headers.get("a-im")?.to_str().ok()?;
+fn base(headers: &impl Fields) -> Option<Sha256> {
+    let accepted = headers.first("a-im")?;
     accepted.split(',').find(|im| im.split(';').next().unwrap_or_default().trim() == DELTA)?;
-    let tag = headers.get(header::IF_NONE_MATCH)?.to_str().ok()?;
+    let tag = headers.first("if-none-match")?;
     Sha256::try_from(tag.trim_matches('"').to_owned()).ok()
 }
 
@@ -282,7 +322,7 @@ fn not_modified(served: &Served) -> Reply {
     answer
 }
 
-fn one_file(served: &Served, path: &str, headers: &HeaderMap) -> Result<Reply, Problem> {
+fn one_file(served: &Served, path: &str, headers: &impl Fields) -> Result<Reply, Problem> {
     let Some(file) = served.bundle.file(path) else {
         let detail = format!("{} has no file {path:?}", served.bundle.role);
         return Err(problem(StatusCode::NOT_FOUND, "not-found", "There is no such file", detail));
@@ -322,10 +362,10 @@ fn one_file(served: &Served, path: &str, headers: &HeaderMap) -> Result<Reply, P
 }
 
 /// Whether `If-None-Match` names the tag (RFC 9110 section 13.1.2: weak comparison).
-fn matches(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    headers.get_all(header::IF_NONE_MATCH).iter().any(|line| {
-        line == etag
-            || line.to_str().is_ok_and(|line| {
+fn matches(headers: &impl Fields, etag: &HeaderValue) -> bool {
+    headers.lines("if-none-match").any(|line| {
+        line == etag.as_bytes()
+            || text(line).is_some_and(|line| {
                 line.split(',')
                     .map(str::trim)
                     .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())
@@ -334,18 +374,16 @@ fn matches(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 }
 
 /// Whether the client would rather have a tar than JSON.
-fn accepts_tar(headers: &HeaderMap) -> bool {
-    let Some(accept) = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else { return false };
+fn accepts_tar(headers: &impl Fields) -> bool {
+    let Some(accept) = headers.first("accept") else { return false };
     let tar = ["application/x-tar", "application/tar"].iter().map(|kind| weight(accept, kind)).fold(0.0, f32::max);
     let json = ["application/json", "application/*", "*/*"].iter().map(|kind| weight(accept, kind)).fold(0.0, f32::max);
     tar > json || (tar > 0.0 && !accept.contains("json") && tar >= json)
 }
 
 /// The best coding that the client takes: zstd over gzip over none, at equal weight.
-fn coding(headers: &HeaderMap) -> Coding {
-    let Some(accept) = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()) else {
-        return Coding::Identity;
-    };
+fn coding(headers: &impl Fields) -> Coding {
+    let Some(accept) = headers.first("accept-encoding") else { return Coding::Identity };
     let (zstd, gzip) = (weight(accept, "zstd"), weight(accept, "gzip"));
     if zstd > 0.0 && zstd >= gzip {
         Coding::Zstd

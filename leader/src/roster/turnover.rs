@@ -7,7 +7,7 @@ use crate::leader::{Leader, LeaderError};
 use crate::store::StoredFollower;
 use http::Request;
 use hyper::body::Incoming;
-use lockstep_edge::gate::{Admitted, By, Reply, reply};
+use lockstep_edge::gate::{Admitted, By, Reply, Seal, reply};
 use lockstep_shared::{Name, Problem};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
@@ -24,32 +24,40 @@ pub enum Followed {
     Failed(String),
 }
 
+/// That a follower signs, for the first time, with its key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct News {
+    /// The key is the next one, and not the one it had.
+    with_next: bool,
+}
+
 impl Leader {
     /// Lets a follower's request in. What it proves of the follower's key is
     /// durable before the request is answered.
     pub(crate) async fn admit(self: &Arc<Self>, request: Request<Incoming>) -> Result<Admitted, Reply> {
         let admitted = self.gate.admit(request, &self.config.limits).await?;
-        let with_next = admitted.seal.by() == By::Other;
-        if !with_next && !admitted.seal.fresh() {
-            return Ok(admitted);
+        if let Some(news) = Self::news(&admitted.seal) {
+            // Boxed, so that the many requests without news don't carry its room around.
+            Box::pin(self.prove(&admitted.seal, news)).await?;
         }
-        // Boxed, so that the many requests without news don't carry its room around.
-        Box::pin(self.prove(admitted, with_next)).await
+        Ok(admitted)
     }
 
-    async fn prove(self: &Arc<Self>, admitted: Admitted, with_next: bool) -> Result<Admitted, Reply> {
-        let (leader, name) = (self.clone(), admitted.seal.keyid().to_owned());
-        let noted = tokio::task::spawn_blocking(move || leader.proven(&name, with_next)).await;
-        match noted {
-            Ok(Ok(())) => Ok(admitted),
+    /// What a request that was let in proves of its follower's key, if that is news.
+    pub(crate) fn news(seal: &Seal) -> Option<News> {
+        let with_next = seal.by() == By::Other;
+        (with_next || seal.fresh()).then_some(News { with_next })
+    }
+
+    /// Keeps what a request proved; the error is the finished answer.
+    pub(crate) async fn prove(self: &Arc<Self>, seal: &Seal, News { with_next }: News) -> Result<(), Reply> {
+        let (leader, name) = (self.clone(), seal.keyid().to_owned());
+        match tokio::task::spawn_blocking(move || leader.proven(&name, with_next)).await {
+            Ok(Ok(())) => Ok(()),
             error => {
-                tracing::error!(
-                    ?error,
-                    machine = admitted.seal.keyid(),
-                    "what a follower proved of its key can't be kept"
-                );
+                tracing::error!(?error, machine = seal.keyid(), "what a follower proved of its key can't be kept");
                 let problem = Problem::new(500, "internal", "The leader could not do it", "see the leader's log");
-                Err(admitted.seal.sign(reply(&problem)))
+                Err(seal.sign(reply(&problem)))
             }
         }
     }

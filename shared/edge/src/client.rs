@@ -282,7 +282,7 @@ impl Client {
             content.extend_from_slice(&chunk);
         }
         let body = Bytes::from(content);
-        let request = RequestSignature { label: "sig1".to_owned(), mac: signed.mac.to_vec() };
+        let request = RequestSignature { label: "sig1".into(), mac: signed.mac };
         let answer = Answer { status, headers, body, key: key.0 };
         verify_response(&key.1, &self.keyid, status.as_u16(), &answer.headers, &request, &answer.body).map_err(
             |source| {

@@ -11,7 +11,7 @@ use lockstep_shared::signature::{
     CONTENT_DIGEST, Cover, Parts, Refusal, RequestSignature, SIGNATURE, SIGNATURE_INPUT, Window, check_body,
     sign_response, verify_request,
 };
-use lockstep_shared::{Key, Problem, Sha256, problem};
+use lockstep_shared::{Fields, Key, Problem, Sha256, problem};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -82,6 +82,7 @@ pub struct Admitted {
 }
 
 /// Signs the answer to one request.
+#[derive(Clone)]
 pub struct Seal {
     peer: Arc<Peer>,
     by: By,
@@ -129,20 +130,6 @@ impl Gate {
     /// the limits and checks that. The error is the finished answer.
     pub async fn admit(&self, request: Request<Incoming>, limits: &Limits) -> Result<Admitted, Reply> {
         let (head, incoming) = request.into_parts();
-        let bodyless = incoming.is_end_stream();
-        let (seal, digest) = self.check_head(&head, !bodyless)?;
-        let body = if bodyless {
-            Bytes::new()
-        } else {
-            // Boxed, so that the many requests without a body don't carry its room around.
-            Box::pin(server::read_body(incoming, limits)).await.map_err(|problem| seal.sign(reply(&problem)))?
-        };
-        check_body(digest, &body).map_err(|refusal| seal.sign(reply(&refusal.problem())))?;
-        Ok(Admitted { head, body, seal })
-    }
-
-    /// Who signed, and the digest that the body must have.
-    fn check_head(&self, head: &request::Parts, has_body: bool) -> Result<(Seal, Option<Sha256>), Reply> {
         let authority = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let parts = Parts {
             method: head.method.as_str(),
@@ -150,17 +137,38 @@ impl Gate {
             query: head.uri.query(),
             authority: head.uri.authority().map(http::uri::Authority::as_str).or(authority),
             headers: &head.headers,
-            has_body,
+            has_body: !incoming.is_end_stream(),
         };
+        if !parts.has_body {
+            let seal = self.admit_head(&parts)?;
+            return Ok(Admitted { head, body: Bytes::new(), seal });
+        }
+        let (seal, digest) = self.check(&parts)?;
+        // Boxed, so that the many requests without a body don't carry its room around.
+        let body = Box::pin(server::read_body(incoming, limits)).await;
+        let body = body.map_err(|problem| seal.sign(reply(&problem)))?;
+        check_body(digest, &body).map_err(|refusal| seal.sign(reply(&refusal.problem())))?;
+        Ok(Admitted { head, body, seal })
+    }
+
+    /// The same for a request without a body.
+    pub fn admit_head(&self, parts: &Parts<'_, impl Fields>) -> Result<Seal, Reply> {
+        let (seal, digest) = self.check(parts)?;
+        check_body(digest, &[]).map_err(|refusal| seal.sign(reply(&refusal.problem())))?;
+        Ok(seal)
+    }
+
+    /// Who signed, and the digest that the body must have.
+    fn check(&self, parts: &Parts<'_, impl Fields>) -> Result<(Seal, Option<Sha256>), Reply> {
         let now = clock::now();
         let peers = self.peers.load();
         let find = |name: &str| peers.get(name).map(|peer| (peer, &peer.entry.key));
-        let first = verify_request(&parts, find, &self.decoy, now, self.window);
+        let first = verify_request(parts, find, &self.decoy, now, self.window);
         // Only while somebody has two keys: whoever has one is not looked at twice.
         let other = |name: &str| peers.get(name).and_then(|peer| Some((peer, peer.entry.other.as_ref()?)));
         let (by, verified) = match first {
             Err(Refusal::Bad) if peers.values().any(|peer| peer.entry.other.is_some()) => {
-                (By::Other, verify_request(&parts, other, &self.decoy, now, self.window))
+                (By::Other, verify_request(parts, other, &self.decoy, now, self.window))
             }
             first => (By::Key, first),
         };
@@ -237,7 +245,7 @@ impl Seal {
 }
 
 /// The content of a reply that is still whole.
-fn content(reply: &Reply) -> Bytes {
+pub(crate) fn content(reply: &Reply) -> Bytes {
     let mut body = reply.body().clone();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match Body::poll_frame(std::pin::Pin::new(&mut body), &mut context) {

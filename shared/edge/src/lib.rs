@@ -7,6 +7,7 @@ pub mod clock;
 pub mod durable;
 pub mod gate;
 pub mod key;
+pub mod lane;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

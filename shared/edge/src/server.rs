@@ -3,6 +3,7 @@
 
 use crate::Limits;
 use crate::gate::reply;
+use crate::lane::{ByLane, Lane};
 use crate::tls::Acceptor;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -43,6 +44,65 @@ pub async fn serve<H, F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
+    accept(listener, tls, limits, stop, ByHyper(handler)).await;
+}
+
+/// The same, with `lane` answering what is its.
+pub async fn serve_with_lane<L, H, F, B>(
+    listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
+    limits: Arc<Limits>,
+    stop: watch::Receiver<bool>,
+    lane: L,
+    handler: H,
+) where
+    L: Lane,
+    H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + Unpin + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    accept(listener, tls, limits, stop, ByLane { lane, handler }).await;
+}
+
+/// What is done with a connection that is open.
+pub(crate) trait Connections: Clone + Send + 'static {
+    /// Serves it to its end.
+    fn serve<S>(
+        self,
+        stream: S,
+        peer: IpAddr,
+        limits: Arc<Limits>,
+        stop: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send;
+}
+
+/// All over hyper.
+#[derive(Clone)]
+pub(crate) struct ByHyper<H>(pub(crate) H);
+
+impl<H, F, B> Connections for ByHyper<H>
+where
+    H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + Unpin + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    async fn serve<S>(self, stream: S, peer: IpAddr, limits: Arc<Limits>, stop: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        by_hyper(stream, peer, limits, stop, self.0).await;
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
+    limits: Arc<Limits>,
+    stop: watch::Receiver<bool>,
+    connections: impl Connections,
+) {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut stopping = stop.clone();
     loop {
@@ -54,16 +114,16 @@ pub async fn serve<H, F, B>(
         match accepted {
             Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                let (limits, stop, handler) = (limits.clone(), stop.clone(), handler.clone());
+                let (limits, stop, connections) = (limits.clone(), stop.clone(), connections.clone());
                 match tls.clone() {
                     None => drop(tokio::spawn(async move {
-                        connection(stream, peer.ip(), limits, stop, handler).await;
+                        connections.serve(stream, peer.ip(), limits, stop).await;
                         drop(slot);
                     })),
                     Some(tls) => drop(tokio::spawn(async move {
                         // Boxed, so that a held connection doesn't keep the handshake's room.
                         if let Some(stream) = Box::pin(open(stream, &tls, &limits, stop.clone())).await {
-                            connection(stream, peer.ip(), limits, stop, handler).await;
+                            connections.serve(stream, peer.ip(), limits, stop).await;
                         }
                         drop(slot);
                     })),
@@ -125,15 +185,15 @@ fn plain_refused() -> Vec<u8> {
     whole("400 Bad Request", &problem)
 }
 
-async fn connection<S, H, F, B>(
+pub(crate) async fn by_hyper<S, H, F, B>(
     stream: S,
     peer: IpAddr,
     limits: Arc<Limits>,
     mut stop: watch::Receiver<bool>,
     handler: H,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
-    H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + Unpin + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
@@ -175,7 +235,7 @@ async fn connection<S, H, F, B>(
     let _ = stream.shutdown().await;
 }
 
-fn slow_header(seconds: u64) -> Vec<u8> {
+pub(crate) fn slow_header(seconds: u64) -> Vec<u8> {
     let detail = format!("the request's header did not arrive within {seconds} s");
     whole("408 Request Timeout", &Problem::new(408, "timeout", "The request took too long", detail))
 }

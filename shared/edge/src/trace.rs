@@ -2,7 +2,8 @@
 //! request, taken from whoever sent it or made here, said in the answer, in log
 //! lines and in the audit, and passed on to followers and back.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Response};
+use lockstep_shared::Fields;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -13,7 +14,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The field in which the answer to `GET /conf` names the request that published what it brings.
 pub const CAUSE: HeaderName = HeaderName::from_static("lockstep-cause");
 /// What tracing systems send (W3C Trace Context); its trace id is taken.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACEPARENT: &str = "traceparent";
 /// The longest id that is taken, in bytes.
 const LONGEST: usize = 64;
 
@@ -31,15 +32,17 @@ impl RequestId {
         static PREFIX: OnceLock<u32> = OnceLock::new();
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = PREFIX.get_or_init(|| u32::from_le_bytes(crate::random::bytes()));
-        Self(format!("{prefix:08x}{:08x}", NEXT.fetch_add(1, Ordering::Relaxed)).into())
+        let number = u64::from(*prefix) << 32 | u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let digit = |at: usize| char::from(b"0123456789abcdef"[(number >> (60 - 4 * at) & 15) as usize]);
+        Self((0..16).map(digit).collect::<String>().into())
     }
 
     /// The id that a request came with, if it is one; otherwise a new one.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        text(REQUEST_ID)
+    pub fn of(headers: &impl Fields) -> Self {
+        headers
+            .first("x-request-id")
             .and_then(Self::parse)
-            .or_else(|| Self::from_traceparent(text(TRACEPARENT)?))
+            .or_else(|| Self::from_traceparent(headers.first(TRACEPARENT)?))
             .unwrap_or_default()
     }
 
@@ -108,6 +111,7 @@ pub fn carried<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderMap;
 
     fn of(name: &'static str, value: &str) -> String {
         let headers =

@@ -1,32 +1,22 @@
 //! The signature base (RFC 9421 section 2.5) for requests and responses.
 
 use super::input::{Component, Input, Param, find};
+use crate::fields::{Fields, text};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::HeaderMap;
 use sfv::BareItemFromInput;
 use std::fmt::Write as _;
 
 /// What the components of a message are read from.
-pub(super) enum Message<'a> {
-    Request {
-        method: &'a str,
-        path: &'a str,
-        query: Option<&'a str>,
-        authority: Option<&'a str>,
-        headers: &'a HeaderMap,
-    },
-    Response {
-        status: u16,
-        headers: &'a HeaderMap,
-        request: (&'a str, &'a [u8]),
-    },
+pub(super) enum Message<'a, F> {
+    Request { method: &'a str, path: &'a str, query: Option<&'a str>, authority: Option<&'a str>, headers: &'a F },
+    Response { status: u16, headers: &'a F, request: (&'a str, &'a [u8]) },
 }
 
 /// Why no base can be built: said to the sender, so it names what was wrong.
 pub(super) type Fault = String;
 
 /// The base that the signature `input` covers on `message`.
-pub(super) fn build(input: &Input<'_>, message: &Message<'_>) -> Result<String, Fault> {
+pub(super) fn build<F: Fields>(input: &Input<'_>, message: &Message<'_, F>) -> Result<String, Fault> {
     let mut base = String::with_capacity(768);
     for (index, component) in input.components.iter().enumerate() {
         let name = name(component)?;
@@ -70,7 +60,12 @@ pub(super) fn name<'c>(component: &'c Component<'_>) -> Result<&'c str, Fault> {
     }
 }
 
-fn request_value(base: &mut String, name: &str, component: &Component<'_>, message: &Message<'_>) -> Result<(), Fault> {
+fn request_value<F: Fields>(
+    base: &mut String,
+    name: &str,
+    component: &Component<'_>,
+    message: &Message<'_, F>,
+) -> Result<(), Fault> {
     let Message::Request { method, path, query, authority, headers } = message else { return Ok(()) };
     if !component.params.is_empty() {
         return Err(format!("parameters of the component {name:?} are not supported on a request"));
@@ -94,16 +89,16 @@ fn request_value(base: &mut String, name: &str, component: &Component<'_>, messa
             base.push_str(authority.strip_suffix(":80").unwrap_or(&authority));
         }
         _ if name.starts_with('@') => return Err(format!("the component {name:?} is not supported")),
-        _ => field(base, name, headers)?,
+        _ => field(base, name, *headers)?,
     }
     Ok(())
 }
 
-fn response_value(
+fn response_value<F: Fields>(
     base: &mut String,
     name: &str,
     component: &Component<'_>,
-    message: &Message<'_>,
+    message: &Message<'_, F>,
 ) -> Result<(), Fault> {
     let Message::Response { status, headers, request } = message else { return Ok(()) };
     if name == "signature" && matches!(find(&component.params, "req"), Some(BareItemFromInput::Boolean(true))) {
@@ -126,22 +121,22 @@ fn response_value(
             Ok(())
         }
         _ if name.starts_with('@') => Err(format!("the component {name:?} is not supported on a response")),
-        _ => field(base, name, headers),
+        _ => field(base, name, *headers),
     }
 }
 
 /// A field's value: all its lines trimmed and joined by ", " (section 2.1).
-fn field(base: &mut String, name: &str, headers: &HeaderMap) -> Result<(), Fault> {
+fn field(base: &mut String, name: &str, headers: &impl Fields) -> Result<(), Fault> {
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err(format!("the component {name:?} is not in lower case"));
     }
-    let mut lines = headers.get_all(name).iter();
+    let mut lines = headers.lines(name);
     let first = lines.next().ok_or_else(|| format!("the covered field {name:?} is not in the message"))?;
     for (index, line) in std::iter::once(first).chain(lines).enumerate() {
         if index > 0 {
             base.push_str(", ");
         }
-        base.push_str(line.to_str().map_err(|_| format!("the covered field {name:?} is not ASCII text"))?.trim());
+        base.push_str(text(line).ok_or_else(|| format!("the covered field {name:?} is not ASCII text"))?.trim());
     }
     Ok(())
 }

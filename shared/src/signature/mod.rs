@@ -2,8 +2,11 @@
 //! narrows them: how requests and responses between leader and follower are
 //! signed and verified. Pure: time, nonces and keys are passed in.
 
+use std::borrow::Cow;
+
 mod base;
 mod input;
+mod own;
 mod request;
 mod response;
 
@@ -37,7 +40,7 @@ pub struct SignatureHeaders {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestSignature {
     /// The label under which the request carried it.
-    pub label: String,
+    pub label: Cow<'static, str>,
     /// The MAC.
-    pub mac: Vec<u8>,
+    pub mac: [u8; 32],
 }

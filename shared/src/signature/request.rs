@@ -3,11 +3,13 @@
 
 use super::base::{self, Message};
 use super::input::{Input, parse_inputs};
+use super::own::{LABEL, Own};
 use super::{ALGORITHM, NONCE_MAX, NONCE_MIN, RequestSignature, SignatureHeaders, TAG};
 use crate::dictionary::bytes_member;
+use crate::fields::{Fields, text};
 use crate::{Key, Problem, Sha256};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, header::HeaderName};
+use http::header::HeaderName;
 use sfv::BareItemFromInput;
 use std::borrow::Cow;
 
@@ -19,8 +21,8 @@ pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
 /// What of a request is signed.
-#[derive(Debug, Clone, Copy)]
-pub struct Parts<'a> {
+#[derive(Debug)]
+pub struct Parts<'a, F> {
     /// The method, upper case.
     pub method: &'a str,
     /// The path as it stands on the wire, percent-encoding and all.
@@ -30,7 +32,7 @@ pub struct Parts<'a> {
     /// `Host`, where there is one.
     pub authority: Option<&'a str>,
     /// All header fields.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a F,
     /// Whether a body follows.
     pub has_body: bool,
 }
@@ -44,11 +46,11 @@ pub struct Window {
 
 /// A request whose MAC is right and whose time is in the window.
 #[derive(Debug, Clone)]
-pub struct Verified<P> {
+pub struct Verified<'h, P> {
     /// Who signed it, as the caller's lookup found them.
     pub signer: P,
     /// The nonce, still to be checked for replay.
-    pub nonce: String,
+    pub nonce: Cow<'h, str>,
     /// For signing the response.
     pub signature: RequestSignature,
     /// The digest that the body must have, where one was covered.
@@ -129,7 +131,6 @@ pub fn sign_request(
     nonce: &str,
 ) -> SignatureHeaders {
     let (method, path, query) = parts;
-    let query = query.unwrap_or_default();
     let (covered, line) = match digest {
         Some(digest) => (" \"content-digest\"", format!("\"content-digest\": {}\n", digest.content_digest())),
         None => ("", String::new()),
@@ -137,30 +138,57 @@ pub fn sign_request(
     let params = format!(
         "(\"@method\" \"@path\" \"@query\"{covered});created={created};nonce=\"{nonce}\";keyid=\"{keyid}\";alg=\"{ALGORITHM}\";tag=\"{TAG}\""
     );
-    let base = format!(
-        "\"@method\": {method}\n\"@path\": {path}\n\"@query\": ?{query}\n{line}\"@signature-params\": {params}"
-    );
-    let mac = key.mac(base.as_bytes());
-    SignatureHeaders { input: format!("sig1={params}"), signature: format!("sig1=:{}:", STANDARD.encode(mac)), mac }
+    let mac = key.mac(own_base(method, path, query, &line, &params).as_bytes());
+    let signature = format!("{LABEL}=:{}:", STANDARD.encode(mac));
+    SignatureHeaders { input: format!("{LABEL}={params}"), signature, mac }
+}
+
+/// The base of what we sign ourselves. `line` is that of the digest, where there is a body.
+fn own_base(method: &str, path: &str, query: Option<&str>, line: &str, params: &str) -> String {
+    let query = query.unwrap_or_default();
+    let parts = [
+        "\"@method\": ",
+        method,
+        "\n\"@path\": ",
+        path,
+        "\n\"@query\": ?",
+        query,
+        "\n",
+        line,
+        "\"@signature-params\": ",
+        params,
+    ];
+    parts.concat()
 }
 
 /// Verifies a request's signature and time. `find` finds a signer and their key by
 /// name; `decoy` is used where there is none, so that an unknown key costs the same work.
-pub fn verify_request<'k, P>(
-    parts: &Parts<'_>,
+pub fn verify_request<'h, 'k, P, F: Fields>(
+    parts: &Parts<'h, F>,
     find: impl FnOnce(&str) -> Option<(P, &'k Key)>,
     decoy: &'k Key,
     now: i64,
     window: Window,
-) -> Result<Verified<P>, Refusal> {
+) -> Result<Verified<'h, P>, Refusal> {
     let malformed = |why: &str| Refusal::Malformed(why.to_owned());
     let (input_header, signature_header) =
-        match (joined(parts.headers, &SIGNATURE_INPUT)?, joined(parts.headers, &SIGNATURE)?) {
+        match (joined(parts.headers, "signature-input")?, joined(parts.headers, "signature")?) {
             (Some(input), Some(signature)) => (input, signature),
             (None, None) => return Err(Refusal::Unsigned),
             (None, Some(_)) => return Err(malformed("Signature came without Signature-Input")),
             (Some(_), None) => return Err(malformed("Signature-Input came without Signature")),
         };
+    let decide = |signed: &Signed<'_>| signed.decide(find, decoy, now, window);
+    if let (Cow::Borrowed(input), Cow::Borrowed(signature)) = (&input_header, &signature_header)
+        && !parts.has_body
+        && !parts.path.is_empty()
+        && let Some(Own { params, created, nonce, keyid, mac }) = Own::read(input, signature)
+    {
+        let claims = Claims { created, expires: None, nonce, keyid };
+        let base = own_base(parts.method, parts.path, parts.query, "", params);
+        let (signer, signature) = decide(&Signed { base: &base, label: LABEL, mac: &mac, claims: &claims })?;
+        return Ok(Verified { signer, nonce: Cow::Borrowed(nonce), signature, digest: None, created });
+    }
     let inputs =
         parse_inputs(&input_header).ok_or_else(|| malformed("Signature-Input is not a dictionary of RFC 8941"))?;
     let input = ours(&inputs)?;
@@ -176,16 +204,41 @@ pub fn verify_request<'k, P>(
         headers: parts.headers,
     };
     let base = base::build(input, &message).map_err(Refusal::Malformed)?;
-    let known = find(claims.keyid);
-    let right = known.as_ref().map_or(decoy, |(_, key)| key).verify(base.as_bytes(), &mac);
-    let Some((signer, _)) = known.filter(|_| right) else { return Err(Refusal::Bad) };
-    let signature = RequestSignature { label: input.label.to_owned(), mac };
-    let late = claims.expires.is_some_and(|expires| expires < now);
-    if late || claims.created.abs_diff(now) > window.skew_seconds {
-        let (created, keyid) = (claims.created, claims.keyid.to_owned());
-        return Err(Refusal::Skew { created, server_time: now, window: window.skew_seconds, signature, keyid });
+    let (signer, signature) = decide(&Signed { base: &base, label: input.label, mac: &mac, claims: &claims })?;
+    let nonce = Cow::Owned(claims.nonce.to_owned());
+    Ok(Verified { signer, nonce, signature, digest, created: claims.created })
+}
+
+/// What was signed, and how.
+struct Signed<'s> {
+    base: &'s str,
+    label: &'s str,
+    mac: &'s [u8],
+    claims: &'s Claims<'s>,
+}
+
+impl Signed<'_> {
+    fn decide<'k, P>(
+        &self,
+        find: impl FnOnce(&str) -> Option<(P, &'k Key)>,
+        decoy: &'k Key,
+        now: i64,
+        window: Window,
+    ) -> Result<(P, RequestSignature), Refusal> {
+        let Claims { created, expires, keyid, .. } = *self.claims;
+        let known = find(keyid);
+        let right = known.as_ref().map_or(decoy, |(_, key)| key).verify(self.base.as_bytes(), self.mac);
+        let (Some((signer, _)), Ok(mac)) = (known.filter(|_| right), self.mac.try_into()) else {
+            return Err(Refusal::Bad);
+        };
+        let label = if self.label == LABEL { Cow::Borrowed(LABEL) } else { Cow::Owned(self.label.to_owned()) };
+        let signature = RequestSignature { label, mac };
+        if expires.is_some_and(|expires| expires < now) || created.abs_diff(now) > window.skew_seconds {
+            let keyid = keyid.to_owned();
+            return Err(Refusal::Skew { created, server_time: now, window: window.skew_seconds, signature, keyid });
+        }
+        Ok((signer, signature))
     }
-    Ok(Verified { signer, nonce: claims.nonce.to_owned(), signature, digest, created: claims.created })
 }
 
 /// Checks a body against the digest that was covered.
@@ -199,11 +252,9 @@ pub fn check_body(covered: Option<Sha256>, body: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Cow<'h, str>>, Refusal> {
-    let mut lines = headers.get_all(name).iter();
-    let text = |line: &'h http::HeaderValue| {
-        line.to_str().map_err(|_| Refusal::Malformed(format!("{name} is not ASCII text")))
-    };
+fn joined<'h>(headers: &'h impl Fields, name: &'static str) -> Result<Option<Cow<'h, str>>, Refusal> {
+    let mut lines = headers.lines(name);
+    let text = |line: &'h [u8]| text(line).ok_or_else(|| Refusal::Malformed(format!("{name} is not ASCII text")));
     let Some(first) = lines.next() else { return Ok(None) };
     let mut value = Cow::Borrowed(text(first)?);
     for line in lines {
@@ -265,7 +316,7 @@ fn claims<'i>(input: &'i Input<'_>) -> Result<Claims<'i>, Refusal> {
 }
 
 /// Checks that all that must be covered is; the covered digest, if any.
-fn required_components(input: &Input<'_>, parts: &Parts<'_>) -> Result<Option<Sha256>, Refusal> {
+fn required_components(input: &Input<'_>, parts: &Parts<'_, impl Fields>) -> Result<Option<Sha256>, Refusal> {
     let covers = |wanted: &str| {
         input.components.iter().any(|component| {
             component.params.is_empty()
@@ -284,7 +335,7 @@ fn required_components(input: &Input<'_>, parts: &Parts<'_>) -> Result<Option<Sh
             Ok(None)
         };
     }
-    let header = joined(parts.headers, &CONTENT_DIGEST)?
+    let header = joined(parts.headers, "content-digest")?
         .ok_or_else(|| Refusal::Malformed("content-digest is covered, but there is no Content-Digest".to_owned()))?;
     Sha256::from_content_digest(&header)
         .map(Some)

@@ -2,6 +2,7 @@
 
 use super::base::{self, Message};
 use super::input::{Component, find, parse_inputs};
+use super::own::LABEL;
 use super::{ALGORITHM, RequestSignature, SignatureHeaders, TAG};
 use crate::dictionary::bytes_member;
 use crate::{Key, Sha256};
@@ -49,26 +50,36 @@ pub fn sign_response(
         Cover::ContentDigest(value) => ("content-digest", value),
         Cover::Etag(value) => ("etag", value),
     };
-    let label = &request.label;
+    let label = &*request.label;
     let mut base = String::with_capacity(512);
-    let _ = write!(base, "\"@status\": {status}\n\"{field}\": {value}\n\"signature\";req;key=\"{label}\": :");
-    STANDARD.encode_string(&request.mac, &mut base);
+    base.push_str("\"@status\": ");
+    let _ = write!(base, "{status}");
+    push(&mut base, &["\n\"", field, "\": ", value, "\n\"signature\";req;key=\"", label, "\": :"]);
+    push_base64(&mut base, &request.mac);
     base.push_str(":\n\"@signature-params\": ");
     let params_at = base.len();
-    let _ = write!(
-        base,
-        "(\"@status\" \"{field}\" \"signature\";req;key=\"{label}\");created={created};keyid=\"{keyid}\";alg=\"{ALGORITHM}\";tag=\"{TAG}\""
-    );
+    push(&mut base, &["(\"@status\" \"", field, "\" \"signature\";req;key=\"", label, "\");created="]);
+    let _ = write!(base, "{created}");
+    push(&mut base, &[";keyid=\"", keyid, "\";alg=\"", ALGORITHM, "\";tag=\"", TAG, "\""]);
     let mac = key.mac(base.as_bytes());
-    let params = &base[params_at..];
-    let mut input = String::with_capacity(params.len() + 5);
-    input.push_str("sig1=");
-    input.push_str(params);
+    let input = [LABEL, "=", &base[params_at..]].concat();
     let mut signature = String::with_capacity(64);
-    signature.push_str("sig1=:");
-    STANDARD.encode_string(mac, &mut signature);
+    push(&mut signature, &[LABEL, "=:"]);
+    push_base64(&mut signature, &mac);
     signature.push(':');
     SignatureHeaders { input, signature, mac }
+}
+
+fn push(text: &mut String, parts: &[&str]) {
+    for part in parts {
+        text.push_str(part);
+    }
+}
+
+fn push_base64(text: &mut String, mac: &[u8; 32]) {
+    let mut letters = [0; 44];
+    let length = STANDARD.encode_slice(mac, &mut letters).unwrap_or(0);
+    text.push_str(std::str::from_utf8(&letters[..length]).unwrap_or_default());
 }
 
 /// Verifies a response: signed with `key`, for the request that carried
@@ -126,6 +137,7 @@ pub fn verify_response(
 
 #[cfg(test)]
 mod tests {
+    use super::super::own::Own;
     use super::super::{Parts, Refusal, Window, check_body, sign_request, verify_request};
     use super::*;
     use crate::key::mac_with;
@@ -170,10 +182,14 @@ mod tests {
         if let Some(digest) = digest {
             headers.insert("content-digest", digest.content_digest().parse().unwrap());
         }
-        (headers, RequestSignature { label: "sig1".into(), mac: signed.mac.to_vec() })
+        (headers, RequestSignature { label: "sig1".into(), mac: signed.mac })
     }
 
-    fn verify(headers: &HeaderMap, has_body: bool, now: i64) -> Result<super::super::Verified<&'static str>, Refusal> {
+    fn verify(
+        headers: &HeaderMap,
+        has_body: bool,
+        now: i64,
+    ) -> Result<super::super::Verified<'_, &'static str>, Refusal> {
         let parts = Parts { method: "POST", path: "/status", query: Some("a=b"), authority: None, headers, has_body };
         let (right, decoy) = (key(), Key::from_bytes([9; 32]));
         verify_request(
@@ -189,7 +205,7 @@ mod tests {
     fn a_signed_request_verifies_and_a_changed_one_does_not() {
         let (headers, _) = signed(Some(b"body"));
         let verified = verify(&headers, true, NOW + 300).unwrap();
-        assert_eq!((verified.signer, verified.nonce.as_str()), ("core-1", NONCE));
+        assert_eq!((verified.signer, &*verified.nonce), ("core-1", NONCE));
         assert_eq!(check_body(verified.digest, b"body"), Ok(()));
         assert_eq!(check_body(verified.digest, b"bodY"), Err(Refusal::Digest));
         assert!(matches!(verify(&headers, true, NOW + 301), Err(Refusal::Skew { .. })));
@@ -217,11 +233,62 @@ mod tests {
         assert_eq!(check(200, &request, b"{}"), Ok(()));
         assert_eq!(check(200, &request, b"{ }"), Err(ResponseRefusal::Digest));
         assert_eq!(check(403, &request, b"{}"), Err(ResponseRefusal::Bad));
-        let other = RequestSignature { mac: vec![0; 32], ..request };
+        let other = RequestSignature { mac: [0; 32], ..request };
         assert_eq!(check(200, &other, b"{}"), Err(ResponseRefusal::Bad));
     }
 
+    /// A second signature beside ours is none of our spelling: the whole is read by the book.
+    fn by_the_book(headers: &HeaderMap) -> HeaderMap {
+        let mut headers = headers.clone();
+        for name in ["signature-input", "signature"] {
+            let value = format!("{}, other=()", headers[name].to_str().unwrap());
+            headers.insert(name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn our_own_spelling_is_known_again() {
+        let (headers, _) = signed(None);
+        let read = |headers: &HeaderMap| {
+            Own::read(headers["signature-input"].to_str().unwrap(), headers["signature"].to_str().unwrap()).is_some()
+        };
+        assert!(read(&headers));
+        assert!(!read(&by_the_book(&headers)));
+        assert!(verify(&by_the_book(&headers), false, NOW).is_ok());
+    }
+
     proptest::proptest! {
+        /// Whatever is changed in what we write: known by its spelling or read by the book, the same is found.
+        #[test]
+        fn spelling_and_book_agree(
+            at in 0_usize..260,
+            piece in proptest::option::of("[ -~]"),
+            insert: bool,
+            in_signature: bool,
+            ahead in -400_i64..400,
+        ) {
+            let signed = sign_request(&key(), "core-1", ("POST", "/status", Some("a=b")), None, NOW + ahead, NONCE);
+            let mut texts = [signed.input, signed.signature];
+            let text = &mut texts[usize::from(in_signature)];
+            let at = at % text.len();
+            text.replace_range(at..at + usize::from(!insert), piece.as_deref().unwrap_or_default());
+            let mut headers = HeaderMap::new();
+            headers.insert("signature-input", texts[0].parse().unwrap());
+            headers.insert("signature", texts[1].parse().unwrap());
+            let book = by_the_book(&headers);
+            let (spelt, book) = (verify(&headers, false, NOW), verify(&book, false, NOW));
+            match (&spelt, &book) {
+                (Ok(one), Ok(other)) => assert_eq!(
+                    (&one.nonce, &one.signature, one.created, one.digest),
+                    (&other.nonce, &other.signature, other.created, other.digest)
+                ),
+                (Err(Refusal::Malformed(_)), Err(Refusal::Malformed(_))) => {}
+                (Err(one), Err(other)) => assert_eq!(one, other),
+                _ => panic!("{texts:?}: {spelt:?}, by the book {book:?}"),
+            }
+        }
+
         #[test]
         fn no_header_makes_it_panic(input in "[ -~]{0,120}", signature in "[ -~]{0,60}") {
             let mut headers = HeaderMap::new();
