@@ -145,14 +145,14 @@ impl Held {
                 if let Some(problem) = leader.gate.barred(machine.as_str()) {
                     return Err(problem);
                 }
+                let now = find(&seen, machine.as_str())?;
+                if now.etag != served.etag {
+                    return Ok(Some(now));
+                }
                 // A held request that ends early makes a follower report, and so hear of its new key.
                 if settled && leader.roster.is_rotating(machine.as_str()) {
                     Box::pin(tokio::time::sleep_until(began + HELD)).await;
                     return Ok(None);
-                }
-                let now = find(&seen, machine.as_str())?;
-                if now.etag != served.etag {
-                    return Ok(Some(now));
                 }
                 // A leader that publishes again doesn't keep what it published before for their sake.
                 drop((seen, now));
