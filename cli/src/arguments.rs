@@ -38,24 +38,19 @@ pub(crate) struct Arguments {
     pub(crate) context: Option<String>,
 }
 
-impl Arguments {
-    /// `follower`, with its home or without, as a machine starts it. Clap says the
-    /// same of these words, but it builds every command to do so, and a process
-    /// that runs for months would keep all that code in its memory. `None`: anything else.
-    pub(crate) fn of_follower(words: &[OsString]) -> Option<Self> {
-        let (command, rest) = words.split_first()?;
-        let dir = match rest {
-            [] => None,
-            [flag, dir] if flag == "--root" => Some(PathBuf::from(dir)),
-            _ => return None,
-        };
-        // What clap takes for a flag, or for no value at all.
-        let odd =
-            dir.as_ref().is_some_and(|dir| matches!(dir.as_os_str().as_encoded_bytes().first(), None | Some(b'-')));
-        let root = Root { dir };
-        let follower = Self { command: Command::Follower { root }, url: None, token_file: None, context: None };
-        (command == "follower" && !odd).then_some(follower)
-    }
+/// The home in `follower`, or `follower --root DIR`: how machines start one. Clap says the same of
+/// these words, but it builds every command to do so, and a process that runs for months would keep
+/// what that takes in its memory. `None`: anything else.
+pub(crate) fn follower_alone(words: &[OsString]) -> Option<Root> {
+    let (command, rest) = words.split_first()?;
+    let dir = match rest {
+        [] => None,
+        [flag, dir] if flag == "--root" => Some(PathBuf::from(dir)),
+        _ => return None,
+    };
+    // What clap takes for a flag, or for no value at all.
+    let odd = dir.as_ref().is_some_and(|dir| matches!(dir.as_os_str().as_encoded_bytes().first(), None | Some(b'-')));
+    (command == "follower" && !odd).then_some(Root { dir })
 }
 
 /// Where the files are.
@@ -80,7 +75,11 @@ impl Root {
         }
         let root = self.dir.clone().or_else(|| from_env("LOCKSTEP_ROOT")).or_else(|| from_env("PRYV_CONF_ROOT"));
         let root = root.unwrap_or_else(|| PathBuf::from("/var/lib/lockstep"));
-        std::path::absolute(&root).unwrap_or(root)
+        let root = std::path::absolute(&root).unwrap_or(root);
+        if self.dir.is_some() {
+            crate::hints::at(&root);
+        }
+        root
     }
 }
 
@@ -392,19 +391,19 @@ mod tests {
         let words =
             |line: &str| -> Vec<OsString> { line.split(' ').map(|word| word.replace("''", "").into()).collect() };
         let by_clap = |line: &str| {
-            Arguments::try_parse_from(std::iter::once("lockstep".into()).chain(words(line)))
-                .map(|arguments| format!("{arguments:?}"))
+            let typed = Arguments::try_parse_from(std::iter::once("lockstep".into()).chain(words(line)));
+            typed.map(|arguments| format!("{:?}", arguments.command))
         };
         for line in ["follower", "follower --root /srv/lockstep", "follower --root follower"] {
-            let alone = Arguments::of_follower(&words(line)).map(|arguments| format!("{arguments:?}"));
+            let alone = follower_alone(&words(line)).map(|root| format!("{:?}", Command::Follower { root }));
             assert_eq!(alone, by_clap(line).ok(), "{line}");
         }
         for line in ["follower --help", "follower --root", "follower --root -x", "follower --root ''", "follower x"] {
-            assert!(Arguments::of_follower(&words(line)).is_none(), "{line}");
+            assert!(follower_alone(&words(line)).is_none(), "{line}");
             assert!(by_clap(line).is_err(), "{line}");
         }
         for line in ["leader", "--root /srv follower", "follower --root=/srv", "follower --root /a --url http://b"] {
-            assert!(Arguments::of_follower(&words(line)).is_none(), "{line}");
+            assert!(follower_alone(&words(line)).is_none(), "{line}");
         }
     }
 }

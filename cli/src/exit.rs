@@ -40,7 +40,7 @@ pub(crate) fn code(result: Result<Done, Failed>) -> ExitCode {
         Ok(Done::Different) => ExitCode::from(2),
         Ok(Done::NotFollowed) => ExitCode::from(3),
         Err(Failed(what)) => {
-            eprintln!("lockstep: {what}");
+            eprintln!("lockstep: {}", crate::hints::complete(&what));
             ExitCode::FAILURE
         }
     }

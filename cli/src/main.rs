@@ -9,6 +9,7 @@ mod doctor;
 mod exit;
 mod help;
 mod hidden;
+mod hints;
 mod joining;
 mod moment;
 mod printable;
@@ -25,10 +26,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    if let Some(follower) = arguments::Arguments::of_follower(&words)
+    if let Some(root) = arguments::follower_alone(&words)
         && std::env::var_os("COMPLETE").is_none()
     {
-        return exit::code(command::run(follower));
+        return exit::code(command::run_follower(&root.path()));
     }
     // Ends here where a shell asks what could be typed next.
     clap_complete::CompleteEnv::with_factory(|| completing::with_candidates(help::command())).complete();

@@ -108,7 +108,8 @@ impl Reports {
         });
         let mut machines: Vec<Machine> = machines.collect();
         machines.sort_by(|a, b| a.name.cmp(&b.name));
-        Fleet { revision: published.revision.number, sequence, machines, rollout: None, ending: Vec::new() }
+        let disabled = members.values().filter(|member| !member.active()).map(|member| member.name.clone()).collect();
+        Fleet { revision: published.revision.number, sequence, machines, rollout: None, ending: Vec::new(), disabled }
     }
 }
 

@@ -454,6 +454,9 @@ pub struct Ending {
     pub machine: Option<String>,
     /// Its last second, Unix.
     pub ends: i64,
+    /// Why those who come would refuse it already, such as a name that it lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<String>,
 }
 
 /// The fleet as the leader knows it.
@@ -468,9 +471,12 @@ pub struct Fleet {
     /// How the published revision reaches them.
     #[serde(default)]
     pub rollout: Option<Rollout>,
-    /// Certificates that end within 30 days, or have ended.
+    /// Certificates that end within 30 days, have ended, or would be refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ending: Vec<Ending>,
+    /// Machines that were put out, by name: nothing is rendered for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disabled: Vec<Name>,
 }
 
 /// How one push of `POST /notify` went.

@@ -157,17 +157,25 @@ async fn expiring(root: &Path, days: i64, json: bool) -> Result<Done, Failed> {
     let all: Vec<Ending> = Socket::or_files(leader_config(root)?)?.get("/admin/certificates/ends").await?;
     let now = clock::now();
     let (total, until) = (all.len(), now + days * DAY);
+    let public = all.iter().filter(|one| one.public).count();
     let mut ending: Vec<Ending> = all.into_iter().filter(|ending| ending.ends < until).collect();
     ending.sort_by_key(|ending| ending.ends);
     if json {
         print_json(&ending)?;
     } else if ending.is_empty() {
-        print(&format!("nothing ends within {days} days, of {} in use\n", super::counted(total, "certificate")))?;
+        print(&format!(
+            "nothing ends within {days} days, of {} in use and {} between leader and followers\n",
+            super::counted(public, "public certificate"),
+            if total - public == 1 { "1 authority".to_owned() } else { format!("{} authorities", total - public) }
+        ))?;
     } else {
         let mut table = table(["certificate", "ends", "days left", "next"]);
         for one in &ending {
-            let name =
-                one.machine.as_ref().map_or_else(|| one.name.clone(), |machine| format!("{} of {machine}", one.name));
+            let name = match &one.machine {
+                Some(machine) => format!("{} of {machine}", one.name),
+                None if one.public => one.name.clone(),
+                None => format!("{} (between leader and followers)", one.name),
+            };
             table.add_row([
                 printable(&name),
                 day(one.ends),

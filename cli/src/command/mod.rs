@@ -90,6 +90,12 @@ use std::path::Path;
 /// How wide a terminal is that doesn't say so, in columns.
 const USUAL_WIDTH: u16 = 80;
 
+/// A follower, and no other command.
+pub(crate) fn run_follower(root: &Path) -> Result<Done, Failed> {
+    lockstep_edge::secrecy::begin();
+    follower::run(root)
+}
+
 pub(crate) fn run(arguments: Arguments) -> Result<Done, Failed> {
     lockstep_edge::secrecy::begin();
     remote::remember(arguments.url, arguments.token_file, arguments.context);
@@ -262,7 +268,7 @@ fn write_out(bytes: &[u8]) -> Result<(), Failed> {
 /// What a person should know beside the result.
 #[allow(clippy::print_stderr)]
 pub(crate) fn say(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", crate::hints::complete(text));
 }
 
 /// Who types: for the history.

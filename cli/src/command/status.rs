@@ -54,6 +54,10 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     } else {
         let entry = published(&socket).await;
         print(&screen::screen(&fleet, entry.as_ref(), lockstep_edge::clock::now(), view(&options), Paint::new()))?;
+        if !fleet.disabled.is_empty() {
+            let names = fleet.disabled.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+            print(&format!("disabled: {names} (lockstep followers enable NAME lets one in again)\n"))?;
+        }
         for ending in &fleet.ending {
             print(&format!("{}\n", told(ending, lockstep_edge::clock::now())))?;
         }

@@ -219,7 +219,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn fleet(machines: Vec<Machine>) -> Fleet {
-        Fleet { revision: 17, sequence: 1, machines, rollout: None, ending: Vec::new() }
+        Fleet { revision: 17, sequence: 1, machines, rollout: None, ending: Vec::new(), disabled: Vec::new() }
     }
 
     fn told(change: impl FnOnce(&mut Machine)) -> Vec<(Grade, String)> {

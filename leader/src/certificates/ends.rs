@@ -2,7 +2,7 @@
 //! between leader and followers. For `status`, metrics and, once a day, the log.
 
 use super::check::{DAY, SOON, day, look};
-use super::declared;
+use super::{declared, wanted};
 use crate::leader::Leader;
 use crate::platform::{Platform, schema};
 use crate::published::Published;
@@ -39,15 +39,16 @@ impl Leader {
                 public: false,
                 machine: None,
                 ends: authority.ends,
+                unfit: Vec::new(),
             }));
         }
         all
     }
 
-    /// Those of them that end within so many days, or have ended.
+    /// Those of them that end within so many days, have ended, or would be refused already.
     pub fn ending(&self, days: i64) -> Vec<Ending> {
         let until = clock::now() + days * DAY;
-        self.ends().into_iter().filter(|ending| ending.ends < until).collect()
+        self.ends().into_iter().filter(|ending| ending.ends < until || !ending.unfit.is_empty()).collect()
     }
 
     /// What the published revision has.
@@ -60,13 +61,17 @@ impl Leader {
         let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
         let platform = Platform::read(text(PLATFORM), settings, &names).0;
         let mut ends = Vec::new();
-        for (name, _) in declared(settings) {
+        for (name, pairing) in declared(settings) {
             let overriders = platform.overriders(name).map(|(machine, _)| Some(machine.to_owned()));
             for machine in std::iter::once(None).chain(overriders) {
                 let values = platform.resolve(settings, machine.as_deref().unwrap_or_default()).0;
-                let found = values.get(name).and_then(Value::as_str).map(|chain| look(chain, None, &[], 0));
-                if let Some(facts) = found.and_then(|found| found.facts) {
-                    ends.push(Ending { name: name.to_owned(), public: true, machine, ends: facts.ends });
+                let Some(chain) = values.get(name).and_then(Value::as_str) else { continue };
+                // At its own beginning: that it has ended is told by `ends`.
+                let begins = look(chain, None, &[], 0).facts.map_or(0, |facts| facts.begins);
+                let found = look(chain, None, &wanted(pairing, &values), begins);
+                if let Some(facts) = found.facts {
+                    let (name, ends_at) = (name.to_owned(), facts.ends);
+                    ends.push(Ending { name, public: true, machine, ends: ends_at, unfit: found.unfit });
                 }
             }
         }
@@ -88,11 +93,16 @@ pub fn told(ending: &Ending, now: i64) -> String {
         format!("{:?}, the authority of TLS,", ending.name)
     };
     let (next, left, on) = (next(ending), ending.ends - now, day(ending.ends));
-    if left < 0 {
+    let unfit = ending.unfit.join("; ");
+    if !unfit.is_empty() && left >= SOON * DAY {
+        return format!("{what}: {unfit}");
+    }
+    let end = if left < 0 {
         format!("{what} ended on {on}: {next}")
     } else {
         format!("{what} ends on {on}, in {} days: {next}", left / DAY)
-    }
+    };
+    if unfit.is_empty() { end } else { format!("{end}; {unfit}") }
 }
 
 /// Tells the log, at the start and then once a day.

@@ -169,6 +169,7 @@ mod tests {
             machines: names.iter().map(machine).collect(),
             rollout: None,
             ending: Vec::new(),
+            disabled: Vec::new(),
         }
     }
 
