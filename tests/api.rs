@@ -194,6 +194,12 @@ fn a_rotated_value_is_current_when_it_is_published_and_not_before() {
     assert!(refused.contains("KEY stays as it is published"), "{refused}");
     fs::remove_file(platform.leader_root().join("templates/core/app/conf/b.conf.hbs")).unwrap();
     assert_eq!(platform.run(&["plan"]).status.code(), Some(0));
+    // What else waits to be published is said before it goes out.
+    platform.template("core/app/conf/b.conf.hbs", "more\n");
+    let output = platform.run(&["secrets", "rotate", "KEY", "--yes"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("KEY is not all that goes out"), "{said}");
+    assert!(said.contains(": app/conf/b.conf"), "{said}");
     let printed = platform.good(&["secrets", "rotate", "KEY", "--yes"]);
     let after = file();
     assert!(before != after && printed.contains("only the value of a secret changes"), "{printed}");

@@ -204,6 +204,8 @@ fn waiting_ends_when_the_machines_have_it_or_will_not() {
     assert!(said.contains("there are core-1, web-1"), "{said}");
     let said = platform.refused(&["wait", "--applied", "1", "--role", "nope"]);
     assert!(said.contains("the roles are core, web"), "{said}");
+    let said = platform.refused(&["wait", "--applied", "99"]);
+    assert!(said.contains("no revision 99") && said.contains("the last is 1"), "{said}");
     // One that begins before the revision is there ends when it has come.
     let waiting = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| platform.good(&["wait", "--applied", "2", "--role", "core", "--timeout", "60"]));

@@ -1,6 +1,7 @@
 //! Commands that a message names are typed next: whoever said `--root` has to
 //! say it there too.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +16,12 @@ pub(crate) fn at(root: &Path) {
     let _ = ROOT.set(root.to_owned());
 }
 
-/// A message as it is shown; once, with a reminder under it.
+/// A message as it is shown; to a person, once, with a reminder under it.
 pub(crate) fn complete(text: &str) -> String {
     match ROOT.get() {
-        Some(root) if names_a_command(text) && !TOLD.swap(true, Ordering::Relaxed) => {
+        Some(root)
+            if std::io::stderr().is_terminal() && names_a_command(text) && !TOLD.swap(true, Ordering::Relaxed) =>
+        {
             format!(
                 "{text}\n(for this home, such commands need --root {} too)",
                 crate::unit::quoted(&root.display().to_string())

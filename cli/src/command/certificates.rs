@@ -69,7 +69,7 @@ pub(super) async fn run(root: &Path, certificates: Certificates) -> Result<Done,
                     "certificates set asks before it publishes, and there is no terminal: add --yes; nothing was changed",
                 ));
             }
-            publish::tell_what_else(root, "the certificate").await?;
+            publish::tell_what_else(root, "the certificate").await.inspect_err(|_| say("no certificate was set"))?;
             let shown = give(root, &cert, &key, name.as_deref()).await?;
             if !json {
                 told_of(&shown)?;

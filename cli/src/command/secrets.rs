@@ -145,7 +145,8 @@ async fn rotate(root: &Path, name: &str, whose: serde_json::Value, yes: bool, wa
             "nobody is there to be asked: say lockstep secrets rotate {name} --yes, or type it in a terminal"
         )));
     }
-    publish::tell_what_else(root, name).await?;
+    let stays = || say(&format!("{name} stays as it is published"));
+    publish::tell_what_else(root, name).await.inspect_err(|_| stays())?;
     let _: Entry = connect(root)?.post(&target(name, "/rotate"), &whose).await?;
     let options = publish::Options {
         plan: None,
@@ -158,7 +159,7 @@ async fn rotate(root: &Path, name: &str, whose: serde_json::Value, yes: bool, wa
     let published = publish::run(root, options).await;
     if published.is_err() {
         let _: Entry = connect(root)?.delete(&target(name, "/next")).await?;
-        say(&format!("{name} stays as it is published"));
+        stays();
     }
     published
 }

@@ -234,3 +234,40 @@ fn wrong(path: &Path, error: &io::Error) -> Failed {
     };
     failed(format!("{}: {error}{next}", path.display()))
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test lays out need not be durable")]
+mod tests {
+    use super::*;
+    use crate::joining::Listen;
+    use lockstep_shared::join::TokenId;
+
+    #[test]
+    fn a_home_stays_in_the_role_that_it_has() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        std::fs::create_dir(home.join("state")).unwrap();
+        let address = "https://lead.example.com:7000".to_owned();
+        let there = There { name: Name::new("core-1").unwrap(), addresses: vec![address.clone()], listen: None };
+        let wish = |role: &str| Wish {
+            token: JoinToken {
+                id: TokenId([1; 6]),
+                secret: Zeroizing::new([2; 32]),
+                pin: Pin::Proxy,
+                addresses: vec![address.clone()],
+            },
+            role: Name::new(role).unwrap(),
+            name: None,
+            listen: Listen::Not,
+            addresses: Vec::new(),
+            data_folder: None,
+            docker: false,
+        };
+        // What it never applied, it doesn't know.
+        assert_eq!(same(home, &there, &wish("web")).unwrap().role, None);
+        std::fs::write(home.join(APPLIED), r#"{"format": 1, "role": "core"}"#).unwrap();
+        assert_eq!(same(home, &there, &wish("core")).unwrap().role, Name::new("core").ok());
+        let said = same(home, &there, &wish("web")).unwrap_err().0;
+        assert!(said.contains("with the role core") && said.contains("followers remove core-1"), "{said}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use lockstep_shared::Sha256;
 use rustls::crypto::ring::sign::any_supported_type;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl Certificate {
     /// All that stand in a PEM text, at least one.
     pub fn read_all(pem: &str) -> Result<Vec<Self>, BadPem> {
         let read = CertificateDer::pem_slice_iter(pem.as_bytes())
-            .map(|der| der.map_err(|error| BadPem(format!("no PEM: {error}"))).and_then(|der| Self::read(&der)))
+            .map(|der| der.map_err(|error| BadPem(in_words(&error))).and_then(|der| Self::read(&der)))
             .collect::<Result<Vec<_>, _>>()?;
         if read.is_empty() {
             return Err(BadPem("there is no certificate (\"-----BEGIN CERTIFICATE-----\") in it".to_owned()));
@@ -96,6 +96,24 @@ impl Certificate {
         let lines: Vec<&str> =
             text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap_or_default()).collect();
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    }
+}
+
+/// What is wrong with a PEM text. The reader's own words show lines of it as numbers.
+fn in_words(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            let what = String::from_utf8_lossy(end_marker);
+            format!("it breaks off before \"-----END {what}-----\": a part of it is missing")
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "a line that begins with \"-----BEGIN\" doesn't end with \"-----\"".to_owned()
+        }
+        pem::Error::Base64Decode(_) => {
+            "between its lines with \"-----\" stands something that is not base64".to_owned()
+        }
+        pem::Error::NoItemsFound => "no such \"-----BEGIN\" line is in it".to_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -137,7 +155,7 @@ impl Identity {
         let bad = |what: String| BadPem(what);
         let read = Certificate::read_all(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-            .map_err(|error| bad(format!("there is no private key in it: {error}")))?;
+            .map_err(|error| bad(format!("there is no private key in it: {}", in_words(&error))))?;
         let key = any_supported_type(&key).map_err(|error| bad(format!("its private key can't be used: {error}")))?;
         let certificate = read.first().cloned().ok_or_else(|| bad("there is no certificate in it".to_owned()))?;
         let certified = CertifiedKey::new(read.into_iter().map(|certificate| certificate.der).collect(), key);
@@ -177,5 +195,19 @@ mod tests {
         assert_eq!([due(0, 0.0), due(599, 0.0), due(600, 0.0), due(5000, 0.0)], [600, 1, 0, 0]);
         assert_eq!([due(-1200, 0.0), due(-BACKDATED, 0.0), due(-BACKDATED - 1, 0.0)], [600, 600, 0]);
         assert_eq!(due(0, 1.0), 555);
+    }
+
+    #[test]
+    fn a_text_that_breaks_off_is_told_in_words() {
+        let whole = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (text, wanted) in [
+            (&whole[..32], "it breaks off before \"-----END CERTIFICATE-----\": a part of it is missing"),
+            (&whole[..20], "doesn't end with"),
+            (whole.replace("AAAA", "A!").as_str(), "not base64"),
+            ("", "there is no certificate"),
+        ] {
+            let BadPem(said) = Certificate::read_all(text).unwrap_err();
+            assert!(said.contains(wanted) && !said.contains('['), "{said}");
+        }
     }
 }
