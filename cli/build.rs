@@ -1,12 +1,10 @@
 //! Packs `templates/`, the release that ships, for the binary to carry: a tar
-//! in zstd. The same files give the same bytes, whoever builds and whenever. And says
-//! how the binary is linked.
+//! in zstd. The same files give the same bytes, whoever builds and whenever.
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let templates = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../templates");
@@ -25,25 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tar.append_data(&mut header, path.strip_prefix(&templates)?, &*bytes)?;
     }
     tar.into_inner()?.finish()?;
-    short_relocations();
     Ok(())
-}
-
-/// Writes the program's relative relocations in their short form: the loader reads all of them at each
-/// start, and in the long one they are 680 KB that stay in the memory of every follower. Only glibc from
-/// 2.36 on can read it; where it is older, or another system is built for, they stay long.
-fn short_relocations() {
-    let here = std::env::var("HOST").ok().filter(|host| std::env::var("TARGET").as_ref() == Ok(host));
-    let gnu = std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|libc| libc == "gnu");
-    let version = || {
-        let said = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
-        let said = String::from_utf8(said.stdout).ok()?;
-        let (major, minor) = said.trim().strip_prefix("glibc ")?.split_once('.')?;
-        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
-    };
-    if here.is_some() && gnu && version() >= Some((2, 36)) {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-    }
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
