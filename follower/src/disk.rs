@@ -5,7 +5,7 @@
 use crate::snapshot::{Entry, Obstacle, Snapshot, is_staged};
 use crate::stamps::{self, Stamps};
 use lockstep_shared::{SafePath, Sha256};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -122,14 +122,33 @@ impl DataFolder {
         stamps: &mut Stamps,
     ) -> Result<Snapshot, DiskError> {
         let mut snapshot = Snapshot::default();
-        let mut buffer = Vec::new();
+        let (mut buffer, mut folder) = (Vec::new(), None);
         for path in paths {
             if !snapshot.has(path) {
-                let entry = self.entry(path, stamps, &mut buffer)?;
+                let entry = match self.stamped(path, stamps, &mut folder) {
+                    Some(entry) => entry,
+                    None => self.entry(path, stamps, &mut buffer)?,
+                };
                 snapshot.set(path, entry);
             }
         }
         Ok(snapshot)
+    }
+
+    /// A file that need not even be opened. Its folder stays open for the next
+    /// path, which mostly lies in it too.
+    fn stamped<'p>(&self, path: &'p str, stamps: &Stamps, folder: &mut Option<(&'p str, OwnedFd)>) -> Option<Entry> {
+        if !stamps.knows(path) {
+            return None;
+        }
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if folder.as_ref().is_none_or(|(open, _)| *open != above) {
+            *folder = Some((above, self.folder(above).ok()?));
+        }
+        let (_, folder) = folder.as_ref()?;
+        // The stamp tells a symlink in its place from the file.
+        let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        stamps.hash(path, &stat).map(|sha256| file(sha256, &stat))
     }
 
     fn entry(&self, path: &str, stamps: &mut Stamps, buffer: &mut Vec<u8>) -> Result<Entry, DiskError> {
@@ -150,9 +169,8 @@ impl DataFolder {
             FileType::Directory => return Ok(if is_empty(&fd) { Entry::EmptyFolder } else { Entry::Folder }),
             _ => return Ok(Entry::Blocked(Obstacle::Special(path.to_owned()))),
         }
-        let file = |sha256| Entry::File { sha256, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid };
         if let Some(known) = stamps.hash(path, &stat) {
-            return Ok(file(known));
+            return Ok(file(known, &stat));
         }
         let size = usize::try_from(stat.st_size).unwrap_or(0);
         buffer.resize(size, 0);
@@ -169,7 +187,7 @@ impl DataFolder {
         buffer.truncate(read);
         let sha256 = Sha256::of(buffer);
         stamps.keep(path, &stat, began, sha256);
-        Ok(file(sha256))
+        Ok(file(sha256, &stat))
     }
 
     /// Which part of `path` made an operation fail with `errno`, where it is one that can be seen.
@@ -254,6 +272,10 @@ impl DataFolder {
     }
 }
 
+fn file(sha256: Sha256, stat: &Stat) -> Entry {
+    Entry::File { sha256, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid }
+}
+
 fn is_empty(folder: &OwnedFd) -> bool {
     let named = |entry: Result<rustix::fs::DirEntry, Errno>| match entry {
         Ok(entry) => !matches!(entry.file_name().to_bytes(), b"." | b".."),
@@ -299,6 +321,31 @@ mod tests {
             assert_eq!(snapshot.entry(path), wanted, "{path}");
         }
         assert!(matches!(snapshot.entry("a/b/file"), Entry::File { sha256, .. } if *sha256 == Sha256::of(b"x")));
+    }
+
+    #[test]
+    fn what_is_stamped_as_it_was_is_not_opened_and_what_took_its_place_is_seen() {
+        let (folder, data) = data();
+        let paths = ["a/one", "a/two", "b", "gone/three"];
+        let (at, other) = (|path: &str| folder.path().join(path), Sha256::of(b"never read"));
+        let mut stamps = Stamps::default();
+        for path in paths {
+            std::fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+            std::fs::write(at(path), "x").unwrap();
+            let later = stamps::now() + 60_000_000_000;
+            stamps.keep(path, &rustix::fs::stat(at(path)).unwrap(), later, other);
+        }
+        let is = |entry: &Entry, hash| matches!(entry, Entry::File { sha256, .. } if *sha256 == hash);
+        let snapshot = data.look(paths, &mut stamps).unwrap();
+        assert!(paths.iter().all(|path| is(snapshot.entry(path), other)));
+        std::fs::remove_file(at("a/one")).unwrap();
+        symlink(at("b"), at("a/one")).unwrap();
+        std::fs::write(at("a/two"), "y").unwrap();
+        std::fs::remove_dir_all(at("gone")).unwrap();
+        let snapshot = data.look(paths, &mut stamps).unwrap();
+        assert_eq!(snapshot.entry("a/one"), &Entry::Blocked(Obstacle::Symlink("a/one".into())));
+        assert!(is(snapshot.entry("a/two"), Sha256::of(b"y")) && is(snapshot.entry("b"), other));
+        assert_eq!(snapshot.entry("gone/three"), &Entry::Absent);
     }
 
     #[test]

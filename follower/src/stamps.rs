@@ -54,6 +54,11 @@ impl Stamp {
 }
 
 impl Stamps {
+    /// Whether a file at this path was read before.
+    pub(crate) fn knows(&self, path: &str) -> bool {
+        self.known.contains_key(path)
+    }
+
     /// The hash of a file that has not changed since it was read.
     pub(crate) fn hash(&self, path: &str, stat: &Stat) -> Option<Sha256> {
         self.known.get(path).filter(|(stamp, _)| *stamp == Stamp::of(stat)).map(|(_, sha256)| *sha256)

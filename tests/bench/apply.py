@@ -21,6 +21,8 @@ from engine import Engine
 
 BINARY, ROUNDS = sys.argv[1], int(sys.argv[2])
 PROJECT = f"lockstep-bench-{os.getpid()}"
+# Seconds between two publications, as people leave between them: a follower is done with the one before.
+APART = 1
 
 
 def row(what: str, ours: str, beside: str = "", ratio: str = "") -> None:
@@ -111,10 +113,11 @@ def serially(home: pathlib.Path, data: pathlib.Path) -> float:
 
 
 def files(home: pathlib.Path) -> None:
-    for count, size, setting, what in [
-        (30, 100_000, "ALL", "all changed"),
-        (70, 592_000, "ALL", "all changed"),
-        (70, 592_000, "ONE", "one changed"),
+    for count, size, setting, what, pause in [
+        (30, 100_000, "ALL", "all changed", APART),
+        (30, 100_000, "ALL", "all changed, on and on", 0),
+        (70, 592_000, "ALL", "all changed", APART),
+        (70, 592_000, "ONE", "one changed", APART),
     ]:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
@@ -122,7 +125,8 @@ def files(home: pathlib.Path) -> None:
         pair = Pair(home, "role", None)
         try:
             times, written, serial = [], [], []
-            for number in range(ROUNDS):
+            for number in range(ROUNDS if pause == 0 else min(ROUNDS, 30)):
+                time.sleep(pause)
                 pair.set(**{setting: f"value {number}"})
                 pair.publish()
                 apply = pair.apply()
