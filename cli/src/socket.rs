@@ -171,7 +171,7 @@ impl Socket {
         }
         let answer = http.get(format!("{base}/conf")).send().await.ok()?;
         let problem: Problem = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
-        (problem.kind == "urn:lockstep:problem:unsigned").then_some(base)
+        (problem.short_kind() == "unsigned").then_some(base)
     }
 
     async fn send<T: DeserializeOwned>(

@@ -93,7 +93,8 @@ impl Watch {
     /// Resolves when something was done to a watched file, or to a folder above one.
     ///
     /// The runtime knows the descriptor only for as long as this is waited for:
-    /// every file that an apply itself writes would wake it several times.
+    /// every file that an apply itself writes would wake it several times. Where
+    /// the runtime can't wait for it, the look once a minute is left.
     #[allow(
         deprecated,
         reason = "its successor is unsafe, for owners that lose their descriptor; a borrowed one stays"

@@ -109,6 +109,25 @@ fn what_was_proven_before_the_crash_is_not_done_again() {
 }
 
 #[test]
+fn where_nothing_was_acted_on_the_journal_says_all() {
+    let machine = Machine::new();
+    let one = bundle(&[("a", "1")]);
+    {
+        let (mut store, _) = machine.start();
+        let (acted, contents) = record(&one, 1, None);
+        store.write(&acted, &contents).unwrap();
+        assert!(!store.journal_says_all(), "how acting ended is not in it");
+        let (quiet, contents) = record(&one, 2, None);
+        store.write(&Record { actions: Vec::new(), ..quiet }, &contents).unwrap();
+        assert!(store.journal_says_all());
+    }
+    // Nothing else was saved.
+    let applied = machine.start().1.unwrap();
+    assert_eq!(applied.running.as_ref().map(|running| running.revision), Some(2));
+    assert_eq!(applied.owed.iter().map(|owed| owed.deferred).collect::<Vec<_>>(), [true]);
+}
+
+#[test]
 fn a_failure_while_staging_changes_nothing() {
     let machine = Machine::new();
     let (mut store, _) = machine.start();
