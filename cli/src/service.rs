@@ -4,12 +4,15 @@
 use crate::exit::{Failed, failed};
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 /// How log lines are written: `LOCKSTEP_LOG_FORMAT`.
 const FORMAT: &str = "LOCKSTEP_LOG_FORMAT";
+/// When a start is over: a follower has its first bundle by then.
+const STARTED: Duration = Duration::from_secs(2);
 
 /// Logs to standard error, one line an event; `LOCKSTEP_LOG` sets the level
 /// (`info`), `LOCKSTEP_LOG_FORMAT` whether lines are for people (`text`) or
@@ -42,10 +45,17 @@ pub(crate) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
     Ok(receiver)
 }
 
-/// The one line on standard output.
+/// The one line on standard output. To be called within a runtime.
 pub(crate) fn ready(tls: bool, address: SocketAddr) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "ready {}://{address}", if tls { "https" } else { "http" });
     let _ = out.flush();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tokio::spawn(async {
+        tokio::time::sleep(STARTED).await;
+        match lockstep_resident::give_back_program() {
+            Ok(bytes) => tracing::debug!(bytes, "gave back what only the start needed of the program"),
+            Err(error) => tracing::debug!(%error, "kept what only the start needed of the program"),
+        }
+    });
 }
