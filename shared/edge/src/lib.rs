@@ -10,6 +10,7 @@ pub mod key;
 pub mod lane;
 pub mod limits;
 pub mod listen;
+mod loops;
 pub mod metrics;
 mod nonces;
 pub mod random;

@@ -4,6 +4,7 @@
 use crate::Limits;
 use crate::gate::reply;
 use crate::lane::{ByLane, Lane};
+use crate::loops::Loops;
 use crate::tls::Acceptor;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -44,10 +45,10 @@ pub async fn serve<H, F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
-    accept(listener, tls, limits, stop, ByHyper(handler)).await;
+    accept(listener, tls, limits, stop, ByHyper(handler), &Loops::none()).await;
 }
 
-/// The same, with `lane` answering what is its.
+/// The same, with `lane` answering what is its, and on threads of their own.
 pub async fn serve_with_lane<L, H, F, B>(
     listener: TcpListener,
     tls: Option<Arc<Acceptor>>,
@@ -61,7 +62,9 @@ pub async fn serve_with_lane<L, H, F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
-    accept(listener, tls, limits, stop, ByLane { lane, handler }).await;
+    let loops = Loops::start();
+    accept(listener, tls, limits, stop, ByLane { lane, handler }, &loops).await;
+    loops.end().await;
 }
 
 /// What is done with a connection that is open.
@@ -102,6 +105,7 @@ async fn accept(
     limits: Arc<Limits>,
     stop: watch::Receiver<bool>,
     connections: impl Connections,
+    loops: &Loops,
 ) {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut stopping = stop.clone();
@@ -116,17 +120,17 @@ async fn accept(
                 let _ = stream.set_nodelay(true);
                 let (limits, stop, connections) = (limits.clone(), stop.clone(), connections.clone());
                 match tls.clone() {
-                    None => drop(tokio::spawn(async move {
+                    None => loops.serve(stream, move |stream| async move {
                         connections.serve(stream, peer.ip(), limits, stop).await;
                         drop(slot);
-                    })),
-                    Some(tls) => drop(tokio::spawn(async move {
+                    }),
+                    Some(tls) => loops.serve(stream, move |stream| async move {
                         // Boxed, so that a held connection doesn't keep the handshake's room.
                         if let Some(stream) = Box::pin(open(stream, &tls, &limits, stop.clone())).await {
                             connections.serve(stream, peer.ip(), limits, stop).await;
                         }
                         drop(slot);
-                    })),
+                    }),
                 }
             }
             Err(error) => {
