@@ -1,6 +1,7 @@
 //! The same work on many things, on all the processors there are.
 
 use std::num::NonZero;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{panic, thread};
 
@@ -12,8 +13,10 @@ const MOST: usize = 8;
 
 /// What `work` makes of each of `items`, in their order.
 pub fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    spread(items, work, processors.min(MOST).min(items.len().div_ceil(FEW)))
+    // Asked once: the answer is put together from a handful of files.
+    static PROCESSORS: LazyLock<usize> =
+        LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get).min(MOST));
+    spread(items, work, items.len().div_ceil(FEW).min(*PROCESSORS))
 }
 
 fn spread<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync, threads: usize) -> Vec<R> {
