@@ -236,6 +236,22 @@ fn a_token_lets_in_one_machine_and_says_why_no_other() {
     assert_eq!(serde_json::from_str::<Value>(&followers).unwrap().as_array().unwrap().len(), 2);
     let revoke = platform.refused(&["tokens", "revoke", &open.id.to_string()]);
     assert!(revoke.contains("lockstep followers disable"), "{revoke}");
+
+    // The leader shows another authority: a token of before lets nobody in, and isn't shown as if it did.
+    let old = token(&platform, &["--role", "core"]);
+    platform.good(&["ca", "rotate", "--yes"]);
+    platform.good(&["ca", "rotate", "--finish", "--yes"]);
+    let fresh = token(&platform, &["--role", "core"]);
+    let tokens: Vec<Value> = serde_json::from_str(&platform.good(&["tokens", "list", "--json"])).unwrap();
+    let state = |token: &JoinToken| {
+        let id = token.id.to_string();
+        tokens.iter().find(|shown| shown["id"] == id.as_str()).unwrap()["state"].clone()
+    };
+    assert_eq!([&open, &bound, &old, &fresh].map(state), ["used", "revoked", "outdated", "open"]);
+    assert!(platform.good(&["tokens", "list"]).contains("of the authority before"));
+    let why = words("d", &old, &["--role", "core", "--name", "d"]);
+    assert!(why.contains("another authority"), "{why}");
+    assert!(join(&platform, "d", &fresh, &["--role", "core", "--name", "d"]).status.success());
 }
 
 /// What `POST /join` answers, as a client of nobody's making.

@@ -13,6 +13,8 @@ use tracing_subscriber::EnvFilter;
 const FORMAT: &str = "LOCKSTEP_LOG_FORMAT";
 /// When a start is over: a follower has its first bundle by then.
 const STARTED: Duration = Duration::from_secs(2);
+/// What else was done has an end too.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Logs to standard error, one line an event; `LOCKSTEP_LOG` sets the level
 /// (`info`), `LOCKSTEP_LOG_FORMAT` whether lines are for people (`text`) or
@@ -52,10 +54,14 @@ pub(crate) fn ready(tls: bool, address: SocketAddr) {
     let _ = out.flush();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tokio::spawn(async {
-        tokio::time::sleep(STARTED).await;
-        match lockstep_resident::give_back_program() {
-            Ok(bytes) => tracing::debug!(bytes, "gave back what only the start needed of the program"),
-            Err(error) => tracing::debug!(%error, "kept what only the start needed of the program"),
+        let mut after = STARTED;
+        loop {
+            tokio::time::sleep(after).await;
+            match lockstep_resident::give_back_program() {
+                Ok(bytes) => tracing::trace!(bytes, "gave the program's memory back"),
+                Err(error) => return tracing::debug!(%error, "keeps the program's memory"),
+            }
+            after = IDLE;
         }
     });
 }

@@ -44,7 +44,12 @@ pub struct Stage<'a> {
     pub changed: &'a [SafePath],
     /// The project's containers before acting.
     pub containers: &'a [Container],
+    /// How those are that were asked for already.
+    pub inspected: &'a Inspected,
 }
+
+/// Containers just before they are acted on, by name.
+pub type Inspected = BTreeMap<String, Details>;
 
 /// Why an action failed.
 #[derive(Debug, thiserror::Error)]
@@ -181,7 +186,7 @@ impl Stage<'_> {
         Step::Act.begins();
         match &action.verb {
             Verb::Live(steps) => {
-                let before = self.engine.details(name).await?;
+                let before = self.inspected(name).await?;
                 for step in steps {
                     match step {
                         OnChange::Signal(signal) => self.engine.signal(name, signal).await?,
@@ -194,7 +199,7 @@ impl Stage<'_> {
                 self.prove(container, &Upright::GoesOn(Box::new(before), clock::now()), action).await
             }
             Verb::Restart => {
-                let before: Details = self.engine.details(name).await?;
+                let before = self.inspected(name).await?;
                 // Subscribed before acting: a quick death would be missed otherwise.
                 let changes = self.engine.changes(name).await?;
                 self.engine.restart(name, before.stop_timeout).await?;
@@ -210,6 +215,13 @@ impl Stage<'_> {
             Verb::None | Verb::Converge | Verb::Recreate | Verb::Create | Verb::Fill(_) => {
                 self.prove(container, &Upright::AsItIs, action).await
             }
+        }
+    }
+
+    async fn inspected(&self, name: &str) -> Result<Details, EngineError> {
+        match self.inspected.get(name) {
+            Some(details) => Ok(details.clone()),
+            None => self.engine.details(name).await,
         }
     }
 

@@ -2,7 +2,7 @@
 //! applies ever overlap; what survives a failure is in [`Applied`] and in
 //! [`Applier::unfinished`].
 
-use crate::act::{Acted, Blame, Stage, pending};
+use crate::act::{Acted, Blame, Inspected, Stage, pending};
 use crate::action::{Action, Verb};
 use crate::aftermath::Watch;
 use crate::applied::{Applied, Owed};
@@ -14,10 +14,12 @@ use crate::ended::{ApplyError, Ended};
 use crate::lease::LeaseError;
 use crate::plan::Wanted;
 use crate::plan::drift::Leave;
+use crate::plan::waves;
 use crate::pull::{Leader, PullError};
 use crate::step::Step;
 use crate::store::Store;
 use crate::write::Contents;
+use futures_util::future::join_all;
 use lockstep_edge::clock;
 use lockstep_shared::api::{self, Apply, Outcome, Running};
 use lockstep_shared::{Bundle, SafePath, Sha256};
@@ -211,6 +213,7 @@ impl Applier {
         changed: &[SafePath],
         containers: &[Container],
         contents: &Contents,
+        inspected: &Inspected,
         apply: &mut Apply,
     ) -> Acted {
         let (Some(docker), Some(applied)) = (&self.docker, &self.applied) else {
@@ -231,6 +234,7 @@ impl Applier {
             applied,
             changed,
             containers,
+            inspected,
         };
         // What is shown already stays: an undo follows what it undoes.
         let shown = std::mem::take(&mut apply.actions);
@@ -242,6 +246,22 @@ impl Applier {
         apply.actions = shown.into_iter().chain(acted.results.iter().cloned()).collect();
         self.note_created(actions, containers).await;
         acted
+    }
+
+    /// Asks how the containers are that are acted on first, while something else is done. Later
+    /// ones may be others by then.
+    pub(crate) fn inspect(&self, actions: &[Action]) -> impl Future<Output = Inspected> + use<> {
+        let first = waves(actions).into_iter().next().unwrap_or_default().into_iter().map(|index| &actions[index]);
+        let asked = first.filter(|action| matches!(action.verb, Verb::Live(_) | Verb::Restart));
+        let asking = self.docker.iter().flat_map(|docker| {
+            asked.clone().filter_map(|action| action.container.clone()).map(|name| {
+                let engine = docker.engine.clone();
+                tokio::spawn(async move { engine.details(&name).await.map(|details| (name, details)) })
+            })
+        });
+        let asking: Vec<_> = asking.collect();
+        // Who wasn't seen is asked for once more, and says why.
+        async move { join_all(asking).await.into_iter().filter_map(|asked| asked.ok()?.ok()).collect() }
     }
 
     /// Remembers the containers that lockstep created: only those are ever removed.
@@ -297,7 +317,7 @@ impl Applier {
         let mut took = Vec::new();
         let mut lap = Lap::new(&mut took);
         let contents = self.store.lock().unwrap_or_else(PoisonError::into_inner).poured().clone();
-        let acted = self.act(&actions, &[], &containers, &contents, &mut apply).await;
+        let acted = self.act(&actions, &[], &containers, &contents, &Inspected::new(), &mut apply).await;
         lap.end("act");
         let settled = self.conclude(&mut apply, &mut lap, (&actions, &deferred), acted, true).await;
         apply.took_ms = took;

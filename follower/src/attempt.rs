@@ -84,6 +84,7 @@ impl Applier {
         if !plan.is_empty() {
             self.watched = None;
         }
+        let inspecting = self.inspect(&plan.actions);
         let written = self.write(&apply.id, &bundle, revision, &plan, None).await;
         lap.end("write");
         let committed = match written {
@@ -100,8 +101,8 @@ impl Applier {
         let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
         apply.actions.clear();
         let contents = poured(&plan.actions, &bundle);
-        let acted =
-            self.act(&plan.actions, &changed, containers.as_deref().unwrap_or_default(), &contents, apply).await;
+        let (listed, inspected) = (containers.as_deref().unwrap_or_default(), inspecting.await);
+        let acted = self.act(&plan.actions, &changed, listed, &contents, &inspected, apply).await;
         lap.end("act");
         let concluded = self.conclude(apply, lap, (&plan.actions, &plan.deferred), acted, committed).await;
         if concluded.is_ok() {

@@ -23,12 +23,12 @@ use bollard::query_parameters::{
 };
 use bollard::{API_DEFAULT_VERSION, exec};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
 /// Longest wait for an answer that needs no container to do anything.
 const ANSWER_SECONDS: u64 = 60;
@@ -202,8 +202,22 @@ impl Engine {
         let options = EventsOptionsBuilder::new().filters(&filters).build();
         // An events stream is open for as long as it is wanted.
         let client = self.client().await?.clone().with_timeout(Duration::from_hours(1));
-        let events = client.events(Some(options));
-        Ok(Box::pin(events.filter_map(|event| async move { event.ok().map(|_| ()) })))
+        let mut events = client.events(Some(options));
+        // By a task of its own, for it asks the engine when it is first polled: now, and not once somebody waits.
+        let (tell, mut told) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    () = tell.closed() => return,
+                };
+                let Some(event) = event else { return };
+                if event.is_ok() && tell.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(stream::poll_fn(move |cx| told.poll_recv(cx)))
     }
 
     /// The archive (tar) of a path in a container; `None` if nothing is there.

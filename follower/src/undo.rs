@@ -3,7 +3,7 @@
 //! again, what was not is left alone. An undo that fails too ends there: what
 //! can't run is never started again and again.
 
-use crate::act::Blame;
+use crate::act::{Blame, Inspected};
 use crate::applied::Owed;
 use crate::apply::{Applier, Failing, Lap, failures, new_apply, owed};
 use crate::ended::{ApplyError, Ended};
@@ -146,8 +146,16 @@ impl Applier {
         let committed = self.write(&id, &good, running.revision, &plan, Some(failed.clone())).await?;
         let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
         let contents = poured(&plan.actions, &good);
-        let acted =
-            self.act(&plan.actions, &changed, containers.as_deref().unwrap_or_default(), &contents, apply).await;
+        let acted = self
+            .act(
+                &plan.actions,
+                &changed,
+                containers.as_deref().unwrap_or_default(),
+                &contents,
+                &Inspected::new(),
+                apply,
+            )
+            .await;
         apply.notes.push(format!("revision {} was put back (files: {})", running.revision, changed.len()));
         let Some(blame) = acted.blame else {
             return Ok(self.settle(owed(&plan.deferred, true).collect(), committed).await?);

@@ -106,6 +106,7 @@ fn shown(tokens: &[JoinTokenView]) -> String {
             TokenState::Open => ("open", String::new()),
             TokenState::Expired => ("expired", String::new()),
             TokenState::Revoked => ("revoked", String::new()),
+            TokenState::Outdated => ("of the authority before", String::new()),
             TokenState::Used => ("used", used(token)),
         };
         table.add_row([

@@ -24,8 +24,8 @@ use crate::config::Config;
 use crate::store::{Store, StoreError};
 use lockstep_edge::tls::{Acceptor, Certificate, Identity, Pins};
 use lockstep_edge::{Trust, clock, tls};
-use lockstep_shared::Name;
 use lockstep_shared::api::IssuedCertificate;
+use lockstep_shared::{Name, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -75,7 +75,7 @@ struct Inside {
 }
 
 struct Own {
-    issuer: lockstep_shared::Sha256,
+    issuer: Sha256,
     certificate: Certificate,
 }
 
@@ -136,6 +136,11 @@ impl Authority {
     /// What issues.
     pub fn current(&self) -> Result<Certificate, AuthorityError> {
         self.inside().as_ref().ok_or(AuthorityError::Off)?.state.current.read()
+    }
+
+    /// The fingerprint of what issues; none where there is no authority.
+    pub fn issuing(&self) -> Option<Sha256> {
+        self.current().ok().map(|current| current.fingerprint)
     }
 
     /// A certificate for a follower, for the key of its request. The name is

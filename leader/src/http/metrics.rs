@@ -60,7 +60,7 @@ pub(super) fn page(leader: &Leader, watcher: Watcher) -> String {
     certificates(&mut page, leader, watcher);
     own_certificates(&mut page, leader, watcher);
     page.requests(&leader.meters.requests);
-    if let Ok(open) = leader.roster.open_tokens() {
+    if let Ok(open) = leader.roster.open_tokens(leader.authority.issuing()) {
         page.gauge("lockstep_join_tokens_open", "Join tokens that can still be used.").value(open);
     }
     if let Ok(made) = leader.audit.last_backup() {

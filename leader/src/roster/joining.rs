@@ -101,7 +101,7 @@ pub fn judge(
                 ),
             );
         }
-        State::Open | State::Used => {}
+        State::Open | State::Used | State::Outdated => {}
     }
     if token.role != *role {
         return refused(
@@ -280,6 +280,7 @@ mod tests {
             created: 0,
             author: "me".to_owned(),
             expires: 100,
+            authority: None,
             used: None,
             revoked: None,
         }

@@ -4,8 +4,8 @@
 use super::{Roster, RosterError};
 use crate::store::{Revoked, StoreError, StoredJoinToken};
 use lockstep_edge::{clock, random};
-use lockstep_shared::Name;
 use lockstep_shared::join::{JoinToken, Pin, TokenId};
+use lockstep_shared::{Name, Sha256};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
@@ -27,6 +27,8 @@ pub enum State {
     Expired,
     /// It was taken back.
     Revoked,
+    /// The authority by which it knows the leader was replaced (`lockstep ca rotate`).
+    Outdated,
 }
 
 /// A join token as people see it: nothing of this lets anybody in.
@@ -73,10 +75,15 @@ impl StoredJoinToken {
         used.or(self.revoked.as_ref().map(|revoked| revoked.at)).unwrap_or(self.expires)
     }
 
-    fn view(&self, now: i64) -> JoinTokenView {
+    /// `issuer` is the authority that the leader shows now.
+    fn view(&self, now: i64, issuer: Option<Sha256>) -> JoinTokenView {
+        let state = match self.state(now) {
+            State::Open if self.authority.is_some_and(|pinned| issuer != Some(pinned)) => State::Outdated,
+            state => state,
+        };
         JoinTokenView {
             id: self.id.clone(),
-            state: self.state(now),
+            state,
             role: self.role.clone(),
             name: self.name.clone(),
             created: self.created,
@@ -119,6 +126,10 @@ impl Roster {
             pin: wanted.pin,
             addresses: wanted.addresses,
         };
+        let authority = match wanted.pin {
+            Pin::Authority(fingerprint) => Some(fingerprint),
+            Pin::Proxy => None,
+        };
         let stored = StoredJoinToken {
             id: token.id.to_string(),
             hash: token.hash(),
@@ -127,17 +138,18 @@ impl Roster {
             created: now,
             author: author.to_owned(),
             expires: now.saturating_add(wanted.seconds),
+            authority,
             used: None,
             revoked: None,
         };
         store.put_join_token(&stored)?;
-        Ok((token.reveal(), stored.view(now)))
+        Ok((token.reveal(), stored.view(now, authority)))
     }
 
-    /// Every token that is remembered, the oldest first.
-    pub fn join_tokens(&self) -> Result<Vec<JoinTokenView>, StoreError> {
+    /// Every token that is remembered, the oldest first. `issuer` is the authority that the leader shows now.
+    pub fn join_tokens(&self, issuer: Option<Sha256>) -> Result<Vec<JoinTokenView>, StoreError> {
         let now = clock::now();
-        Ok(self.store().join_tokens()?.iter().map(|token| token.view(now)).collect())
+        Ok(self.store().join_tokens()?.iter().map(|token| token.view(now, issuer)).collect())
     }
 
     /// Takes a token back: nobody joins with it any more. Durable on return.
@@ -161,6 +173,6 @@ impl Roster {
         }
         token.revoked = Some(Revoked { at: now, by: by.to_owned() });
         store.put_join_token(&token)?;
-        Ok(token.view(now))
+        Ok(token.view(now, None))
     }
 }

@@ -116,8 +116,8 @@ impl Roster {
         roll.values().map(|member| FollowerView::of(member, reports, published)).collect()
     }
 
-    /// How many tokens can be used at the moment.
-    pub fn open_tokens(&self) -> Result<usize, StoreError> {
-        Ok(self.join_tokens()?.iter().filter(|token| token.state == TokenState::Open).count())
+    /// How many tokens can be used at the moment. `issuer` is the authority that the leader shows now.
+    pub fn open_tokens(&self, issuer: Option<Sha256>) -> Result<usize, StoreError> {
+        Ok(self.join_tokens(issuer)?.iter().filter(|token| token.state == TokenState::Open).count())
     }
 }

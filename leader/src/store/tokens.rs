@@ -29,6 +29,10 @@ pub struct StoredJoinToken {
     pub author: String,
     /// When it ends.
     pub expires: i64,
+    /// The authority by which whoever has it knows the leader; none behind a
+    /// proxy, nor in tokens of earlier versions.
+    #[serde(default)]
+    pub authority: Option<Sha256>,
     /// Who joined with it.
     pub used: Option<Used>,
     /// Who took it back.

@@ -1,9 +1,9 @@
-//! Gives back the memory that only a start needed: most of what a service
+//! Gives memory back that nothing needs at the moment: most of what a service
 //! that idles keeps resident is its own program, and most of that is code for
-//! reading arguments and configuration, making keys, opening stores.
+//! starting: reading arguments and configuration, making keys, opening stores.
 //!
 //! The pages stay in the kernel's cache of the file, from which those that are
-//! needed again come back one fault each (proc(5), madvise(2)).
+//! needed again come back a fault for each sixteen (proc(5), madvise(2)).
 
 use rustix::mm::{Advice, madvise};
 use std::ffi::c_void;
@@ -13,8 +13,8 @@ use std::ops::Range;
 /// Lets go of every page of the program and its libraries that holds just what
 /// the file holds. Bytes that were resident in those mappings.
 ///
-/// To be called once, when a service has started: what it needs afterwards is
-/// paid for once more.
+/// To be called now and then: what is needed next takes a fraction of a
+/// millisecond to come back.
 ///
 /// # Errors
 ///

@@ -58,7 +58,7 @@ pub(super) async fn list(
     Extension(actor): Extension<Actor>,
 ) -> Result<Json<Vec<JoinTokenView>>, Refusal> {
     allow(&actor, Right::Followers)?;
-    blocking(move || leader.roster.join_tokens().map_err(LeaderError::from)).await.map(Json)
+    blocking(move || leader.roster.join_tokens(leader.authority.issuing()).map_err(LeaderError::from)).await.map(Json)
 }
 
 /// Makes a token with which one machine joins. It is shown this once.
