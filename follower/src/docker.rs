@@ -191,13 +191,13 @@ impl Engine {
         words.map_err(|error| self.failed("reading the log of", name, error))
     }
 
-    /// Something happens to a container that may decide its fate: it was
-    /// started, it died, its health changed. Subscribe before acting.
+    /// Something happens to a container that may decide its fate: it died, its
+    /// health changed. Subscribe before acting.
     pub async fn changes(&self, name: &str) -> Result<impl Stream<Item = ()> + Send + Unpin + use<>, EngineError> {
         let filters = HashMap::from([
             ("type", vec!["container"]),
             ("container", vec![name]),
-            ("event", vec!["start", "die", "health_status"]),
+            ("event", vec!["die", "health_status"]),
         ]);
         let options = EventsOptionsBuilder::new().filters(&filters).build();
         // An events stream is open for as long as it is wanted.

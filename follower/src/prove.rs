@@ -5,7 +5,7 @@ use crate::container::Container;
 use crate::docker::{Details, Engine, EngineError};
 use crate::step::Step;
 use crate::view::View;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use lockstep_edge::clock;
 use lockstep_shared::{SafePath, Sha256, VolumePath};
 use std::net::SocketAddr;
@@ -199,6 +199,8 @@ async fn comes_up(
     };
     let mut streaming = true;
     loop {
+        // What was said up to here, the inspection shows.
+        while let Some(Some(())) = changes.next().now_or_never() {}
         let details = engine.details(name).await?;
         let known = judge(engine, name, &details, may_end, began.elapsed()).await?;
         if let Some(up) = known {

@@ -23,6 +23,8 @@ BINARY, ROUNDS = sys.argv[1], int(sys.argv[2])
 PROJECT = f"lockstep-bench-{os.getpid()}"
 # Seconds between two publications, as people leave between them: a follower is done with the one before.
 APART = 1
+# Seconds after which a follower that does nothing has given its program's memory back.
+IDLE = 35
 
 
 def row(what: str, ours: str, beside: str = "", ratio: str = "") -> None:
@@ -139,7 +141,10 @@ def files(home: pathlib.Path) -> None:
                 row(f"{count} files, {size // 1000} KB, all changed, made durable: p50, ms", f"{ours:.1f}", f"serial {theirs:.1f}", f"{ours / theirs:.2f}")
             row(f"/notify to durable, {count} files, {size // 1000} KB, {what}: p50, ms", f"{quantile(times, 0.5):.2f}")
             row("  the same: p99, ms", f"{quantile(times, 0.99):.2f}")
-            row("follower: memory, MB", f"{pair.memory(1):.1f}")
+            row("follower: memory right then, MB", f"{pair.memory(1):.1f}")
+            if setting == "ONE":
+                time.sleep(IDLE)
+                row("follower: memory once it is idle, MB", f"{pair.memory(1):.1f}", "at most 8")
         finally:
             pair.stop()
 
