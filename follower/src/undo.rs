@@ -146,16 +146,8 @@ impl Applier {
         let committed = self.write(&id, &good, running.revision, &plan, Some(failed.clone())).await?;
         let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
         let contents = poured(&plan.actions, &good);
-        let acted = self
-            .act(
-                &plan.actions,
-                &changed,
-                containers.as_deref().unwrap_or_default(),
-                &contents,
-                &Inspected::new(),
-                apply,
-            )
-            .await;
+        let listed = containers.as_deref().unwrap_or_default();
+        let acted = self.act(&plan.actions, &changed, listed, &contents, &Inspected::new(), apply).await;
         apply.notes.push(format!("revision {} was put back (files: {})", running.revision, changed.len()));
         let Some(blame) = acted.blame else {
             return Ok(self.settle(owed(&plan.deferred, true).collect(), committed).await?);

@@ -27,8 +27,7 @@ struct Loop {
 }
 
 impl Loops {
-    /// Starts them. Where the system refuses some, there are fewer; without any
-    /// it is as with [`Self::none`].
+    /// Starts them. Where the system refuses one, it is as with [`Self::none`].
     pub(crate) fn start() -> Self {
         let count = thread::available_parallelism().map_or(1, NonZero::get).min(MOST);
         let started = (0..count).map(|_| Loop::start()).collect::<Result<_, _>>();

@@ -10,22 +10,25 @@ use std::ffi::c_void;
 use std::io;
 use std::ops::Range;
 
-/// Lets go of every page of the program and its libraries that holds just what
-/// the file holds. Bytes that were resident in those mappings.
+/// Lets go of every page of the program that holds just what its file holds.
+/// Bytes that were resident in those mappings.
 ///
 /// To be called now and then: what is needed next takes a fraction of a
 /// millisecond to come back.
 ///
 /// # Errors
 ///
-/// Where `/proc/self/smaps` can't be read; nothing is given back then.
+/// Where `/proc/self` can't be read; nothing is given back then.
 pub fn give_back_program() -> io::Result<usize> {
-    let mappings = unwritten(&std::fs::read_to_string("/proc/self/smaps")?);
+    // Not its libraries: one may be loading at this moment, on another thread.
+    let program = std::fs::read_link("/proc/self/exe")?;
+    let mappings = unwritten(&std::fs::read_to_string("/proc/self/smaps")?, &program.to_string_lossy());
     let mut given = 0;
     for Mapping { range, resident, .. } in mappings {
         let start = std::ptr::with_exposed_provenance_mut::<c_void>(range.start);
         // SAFETY: a private mapping of a file that can't be written to and has no page of its own reads as
         // the file, before and after: the kernel maps the same page of the file again when it is next read.
+        // The program's own were made before it began, and nobody maps anything else in their place.
         #[expect(unsafe_code, reason = "the advice is about addresses, which no library can vouch for")]
         let advised = unsafe { madvise(start, range.len(), Advice::LinuxDontNeed) };
         if advised.is_ok() {
@@ -41,17 +44,17 @@ struct Mapping {
     range: Range<usize>,
     /// Bytes of it in memory.
     resident: usize,
-    /// Whether it is a file's, and only read.
+    /// Whether it is the program's, and only read.
     read_only: bool,
     /// Whether it has pages that the file doesn't have; unknown until the kernel says.
     written: Option<bool>,
 }
 
-/// The mappings that hold what their files hold.
-fn unwritten(smaps: &str) -> Vec<Mapping> {
+/// The mappings of `program` that hold what it holds.
+fn unwritten(smaps: &str, program: &str) -> Vec<Mapping> {
     let mut mappings: Vec<Mapping> = Vec::new();
     for line in smaps.lines() {
-        if let Some(mapping) = head(line) {
+        if let Some(mapping) = head(line, program) {
             mappings.push(mapping);
             continue;
         }
@@ -71,14 +74,15 @@ fn unwritten(smaps: &str) -> Vec<Mapping> {
 }
 
 /// `START-END PERMISSIONS OFFSET DEVICE INODE PATH`, where a line is that.
-fn head(line: &str) -> Option<Mapping> {
-    let mut fields = line.split_ascii_whitespace();
-    let (start, end) = fields.next()?.split_once('-')?;
+fn head(line: &str, program: &str) -> Option<Mapping> {
+    let (place, rest) = line.split_once(' ')?;
+    let (start, end) = place.split_once('-')?;
     let address = |digits| usize::from_str_radix(digits, 16).ok();
     let range = address(start)?..address(end)?;
-    let permissions = fields.next()?;
-    let inode = fields.nth(2)?;
-    let read_only = matches!(permissions, "r--p" | "r-xp") && inode != "0";
+    let permissions = rest.split(' ').next()?;
+    // A path may have blanks in it, what stands before it has no slash.
+    let path = rest.find('/').map_or("", |at| &rest[at..]);
+    let read_only = matches!(permissions, "r--p" | "r-xp") && path == program;
     Some(Mapping { range, resident: 0, read_only, written: None })
 }
 
@@ -86,30 +90,35 @@ fn head(line: &str) -> Option<Mapping> {
 mod tests {
     use super::*;
 
+    /// Of which a newer version was installed meanwhile.
+    const PROGRAM: &str = "/usr/bin/lock step (deleted)";
     const SMAPS: &str = "\
-55d000000000-55d000002000 r--p 00000000 fd:00 4242                       /usr/bin/lockstep
+55d000000000-55d000002000 r--p 00000000 fd:00 4242                       /usr/bin/lock step (deleted)
 Rss:                   8 kB
 Anonymous:             0 kB
-55d000002000-55d000006000 r-xp 00002000 fd:00 4242                       /usr/bin/lockstep
+55d000002000-55d000006000 r-xp 00002000 fd:00 4242                       /usr/bin/lock step (deleted)
 Rss:                  12 kB
 Anonymous:             0 kB
-55d000006000-55d000008000 r--p 00006000 fd:00 4242                       /usr/bin/lockstep
+55d000006000-55d000008000 r--p 00006000 fd:00 4242                       /usr/bin/lock step (deleted)
 Rss:                   8 kB
 Anonymous:             8 kB
-55d000008000-55d000009000 rw-p 00008000 fd:00 4242                       /usr/bin/lockstep
+55d000008000-55d000009000 rw-p 00008000 fd:00 4242                       /usr/bin/lock step (deleted)
 Rss:                   4 kB
 Anonymous:             0 kB
-55d00000a000-55d00000b000 r-xp 0000a000 fd:00 4242                       /usr/bin/locked
+55d00000a000-55d00000b000 r-xp 0000a000 fd:00 4242                       /usr/bin/lock step (deleted)
 Rss:                   4 kB
 Anonymous:             0 kB
 Locked:                4 kB
 7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0                          [vdso]
 Rss:                   4 kB
 Anonymous:             0 kB
-7ffd00003000-7ffd00004000 r--s 00000000 fd:00 77                         /shared
+7ffd00002000-7ffd00003000 r-xp 00000000 fd:00 76                         /usr/lib/libc.so.6
 Rss:                   4 kB
 Anonymous:             0 kB
-7ffd00005000-7ffd00006000 r--p 00000000 fd:00 78                         /usr/lib/not-resident
+7ffd00003000-7ffd00004000 r--s 00000000 fd:00 77                         /usr/bin/lock step (deleted)
+Rss:                   4 kB
+Anonymous:             0 kB
+7ffd00005000-7ffd00006000 r--p 00000000 fd:00 78                         /usr/bin/lock step (deleted)
 Rss:                   0 kB
 Anonymous:             0 kB
 ";
@@ -121,13 +130,13 @@ Anonymous:             0 kB
             mapping(0x55d0_0000_0000..0x55d0_0000_2000, 8 * 1024),
             mapping(0x55d0_0000_2000..0x55d0_0000_6000, 12 * 1024),
         ];
-        assert_eq!(unwritten(SMAPS), expected);
+        assert_eq!(unwritten(SMAPS, PROGRAM), expected);
     }
 
     #[test]
     fn a_kernel_that_does_not_tell_is_taken_for_one_that_wrote() {
         let untold = SMAPS.replace("Anonymous:", "Another:");
-        assert_eq!(unwritten(&untold), []);
+        assert_eq!(unwritten(&untold, PROGRAM), []);
     }
 
     #[test]
