@@ -75,8 +75,11 @@ class Pair:
         lines = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in settings.items())
         (self.home / "platform.yml").write_text("settings:\n" + lines)
 
+    def status(self) -> dict:
+        return json.loads(self.run("status", "--json"))["machines"][0]["status"]
+
     def apply(self) -> dict:
-        status = json.loads(self.run("status", "--json"))["machines"][0]["status"]
+        status = self.status()
         return status.get("last_change") or status["apply"]
 
     def memory(self, index: int) -> float:
@@ -143,6 +146,15 @@ def files(home: pathlib.Path) -> None:
             row("  the same: p99, ms", f"{quantile(times, 0.99):.2f}")
             row("follower: memory right then, MB", f"{pair.memory(1):.1f}")
             if setting == "ONE":
+                times = []
+                for _ in range(min(ROUNDS, 30)):
+                    time.sleep(pause)
+                    before = pair.status()["apply"]["id"]
+                    pair.run("notify")
+                    while (apply := pair.status()["apply"])["id"] == before:
+                        time.sleep(0.05)
+                    times.append(until_written(apply))
+                row(f"/notify with nothing changed, {count} files: p50, ms", f"{quantile(times, 0.5):.2f}", "at most 0.8")
                 time.sleep(IDLE)
                 row("follower: memory once it is idle, MB", f"{pair.memory(1):.1f}", "at most 8")
         finally:
