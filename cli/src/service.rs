@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 const FORMAT: &str = "LOCKSTEP_LOG_FORMAT";
 /// When a start is over: a follower has its first bundle by then.
 const STARTED: Duration = Duration::from_secs(2);
-/// What else was done has an end too.
+/// Between two times at which memory is given back, from then on.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Logs to standard error, one line an event; `LOCKSTEP_LOG` sets the level
@@ -47,21 +47,24 @@ pub(crate) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
     Ok(receiver)
 }
 
-/// The one line on standard output. To be called within a runtime.
+/// The one line on standard output; what it took to get there is not kept. To be called within a runtime.
 pub(crate) fn ready(tls: bool, address: SocketAddr) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "ready {}://{address}", if tls { "https" } else { "http" });
     let _ = out.flush();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tokio::spawn(async {
-        let mut after = STARTED;
-        loop {
-            tokio::time::sleep(after).await;
-            match lockstep_resident::give_back_program() {
-                Ok(bytes) => tracing::trace!(bytes, "gave the program's memory back"),
-                Err(error) => return tracing::debug!(%error, "keeps the program's memory"),
-            }
-            after = IDLE;
+    tokio::spawn(stay_small());
+}
+
+/// Gives back what of the program nothing needs, for as long as it runs.
+async fn stay_small() {
+    let mut after = STARTED;
+    loop {
+        tokio::time::sleep(after).await;
+        match lockstep_resident::give_back_program() {
+            Ok(bytes) => tracing::trace!(bytes, "gave the program's memory back"),
+            Err(error) => return tracing::debug!(%error, "keeps the program's memory"),
         }
-    });
+        after = IDLE;
+    }
 }

@@ -1,5 +1,5 @@
-// The least that a hundred machines' files can cost on this one: as many processes, each holding a
-// connection open, that write what comes to a journal, sync it, write the files beside and rename them.
+// What writing a hundred machines' files costs here in the plainest way: as many processes, each holding a
+// connection open, that write what comes to a journal, sync it, make the files beside and rename them.
 //   bare FOLDER PROCESSES FILES BYTES ROUNDS: a line a round, ms from the first byte sent to the last rename
 #include <arpa/inet.h>
 #include <err.h>
@@ -37,6 +37,7 @@ static void machine(int line, const char *folder, int files, char *bytes, size_t
     for (int file = 0; file < files; file++) {
       snprintf(name, sizeof name, ".%d", file);
       int fd = open(name, O_CREAT | O_WRONLY | O_TRUNC, 0644);
+      if (fd < 0) err(1, "%s", name);
       all(fd, bytes + length / files * file, length / files, out);
       close(fd);
     }
