@@ -145,6 +145,19 @@ fn a_follower_without_its_leader_keeps_what_it_has_and_comes_back() {
 }
 
 #[test]
+fn two_followers_cannot_share_a_root() {
+    let mut platform = small();
+    platform.start_leader();
+    let first = platform.follower("core-1");
+    first.ready();
+    let (code, log) = platform.start_follower("core-1").ended();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("in use by another follower; stop that one first"), "{log}");
+    drop(first);
+    platform.start_follower("core-1").ready();
+}
+
+#[test]
 fn a_new_follower_gets_what_was_published() {
     let mut platform = small();
     platform.start_leader();

@@ -45,8 +45,8 @@ pub enum StateError {
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
-    /// Held open: the lock ends with it.
-    _lock: OwnedFd,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the lock ends with it"))]
+    lock: OwnedFd,
 }
 
 impl StateFolder {
@@ -61,8 +61,10 @@ impl StateFolder {
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
         let lock = rustix::fs::open(&file, flags, Permissions::from_raw_mode(0o600))
             .map_err(|errno| failed("opening", &file)(errno.into()))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+        // A record lock, which a child never has. With `flock` one that was being spawned while this process
+        // was killed would still hold it, and the follower's next start be refused.
+        match rustix::fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(path.to_owned())),
             Err(errno) => Err(failed("locking", &file)(errno.into())),
         }
@@ -185,12 +187,17 @@ mod tests {
     }
 
     #[test]
-    fn two_followers_cannot_share_it() {
+    fn a_child_that_outlives_the_follower_does_not_hold_it() {
         let folder = tempfile::tempdir().unwrap();
         let first = StateFolder::open(folder.path()).unwrap();
-        assert!(matches!(StateFolder::open(folder.path()), Err(StateError::Locked(_))));
+        let inherited = first.lock.try_clone().unwrap();
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).stdout(inherited).spawn().unwrap();
         drop(first);
-        StateFolder::open(folder.path()).unwrap();
+        let second = StateFolder::open(folder.path());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        second.unwrap();
     }
 
     #[test]

@@ -298,6 +298,7 @@ pub(crate) struct Process {
     ready: std::sync::OnceLock<String>,
     lines: std::sync::Mutex<mpsc::Receiver<String>>,
     log: std::sync::Arc<std::sync::Mutex<String>>,
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Process {
@@ -308,14 +309,20 @@ impl Process {
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let (sink, stderr) = (log.clone(), BufReader::new(child.stderr.take().unwrap()));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let mut log = sink.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        Self { child, ready: std::sync::OnceLock::new(), lines: std::sync::Mutex::new(lines), log }
+        Self {
+            child,
+            ready: std::sync::OnceLock::new(),
+            lines: std::sync::Mutex::new(lines),
+            log,
+            reader: Some(reader),
+        }
     }
 
     /// The address of its `ready` line.
@@ -342,6 +349,7 @@ impl Process {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.reader.take().unwrap().join().unwrap();
                 let log = self.log();
                 return (status.code(), log);
             }
