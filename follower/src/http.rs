@@ -17,13 +17,32 @@ use lockstep_edge::trace::RequestId;
 use lockstep_edge::{Gate, Limits, clock};
 use lockstep_shared::Problem;
 use lockstep_shared::api::{Notify, NotifyAccepted, Status, Told, Undo};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// What there is here; requests to anywhere else are counted as one.
 const ROUTES: [&str; 5] = ["/notify", "/status", "/healthz", "/readyz", "/metrics"];
+
+/// How often a port that is taken is asked for, and every how long.
+const TRIES: u32 = 50;
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// Takes the address, within a second: what a killed follower was just starting may hold it a moment longer.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let mut left = TRIES;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => left -= 1,
+            bound => return bound,
+        }
+        tokio::time::sleep(BETWEEN).await;
+    }
+}
 
 /// What a request is answered from.
 pub struct Desk {
@@ -199,4 +218,22 @@ fn text(kind: &'static str, body: String) -> Reply {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listen;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_port_that_is_left_in_a_moment_is_waited_for() {
+        let before = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = before.local_addr().unwrap();
+        let leaving = async {
+            tokio::task::yield_now().await;
+            drop(before);
+        };
+        let (now, ()) = tokio::join!(listen(address), leaving);
+        assert_eq!(now.unwrap().local_addr().unwrap(), address);
+    }
 }

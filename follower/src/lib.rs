@@ -62,7 +62,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Runs the follower whose home is `root` until `shutdown` resolves. `ready`
@@ -79,7 +78,7 @@ pub async fn run(
     let (store, applied) = Store::open(&config.state_folder, &config.data_folder)?;
     let trusted = Arc::new(Trusted::open(&config)?);
     let listening = |source| FollowerError::Listen { address: config.listen, source };
-    let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
+    let listener = http::listen(config.listen).await.map_err(listening)?;
     let address = listener.local_addr().map_err(listening)?;
 
     let running = applied.as_ref().and_then(|applied| applied.running.clone());
