@@ -127,7 +127,7 @@ impl Applier {
                 (failed.undo, failed.advice) = (Undo::Done, None);
             }
         }
-        self.settle(waiting, true).await.ok()?;
+        self.settle(waiting, true).ok()?;
         let notes = vec!["it came up without the follower's doing".to_owned()];
         self.ended(Apply { revision, digest: Some(digest), notes, ..new_apply(crate::queue::new_id()) });
         Some(Ended::Proven { services, revision })

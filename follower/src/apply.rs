@@ -1,4 +1,4 @@
-//! One apply, from pull to proof. A single task owns this, so that no two
+//! One apply, from pull to proof. One thread owns this, so that no two
 //! applies ever overlap; what survives a failure is in [`Applied`] and in
 //! [`Applier::unfinished`].
 
@@ -24,8 +24,9 @@ use lockstep_edge::clock;
 use lockstep_shared::api::{self, Apply, Outcome, Running};
 use lockstep_shared::{Bundle, SafePath, Sha256};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 /// The engine of this machine and what belongs to it.
@@ -43,7 +44,7 @@ pub struct Docker {
 pub struct Applier {
     pub(crate) leader: Arc<Leader>,
     pub(crate) docker: Option<Docker>,
-    store: Arc<Mutex<Store>>,
+    pub(crate) store: Store,
     pub(crate) board: Arc<Board>,
     /// Where files are staged for their checks.
     pub(crate) staging: PathBuf,
@@ -54,6 +55,8 @@ pub struct Applier {
     unfinished: Option<Unfinished>,
     /// What was proven just now, and may still die of it.
     pub(crate) watched: Option<Watch>,
+    /// The loop for what goes on while the disk is worked on.
+    beside: Handle,
 }
 
 struct Unfinished {
@@ -102,7 +105,7 @@ impl<'a> Lap<'a> {
 }
 
 impl Applier {
-    /// An applier that goes on from `applied`.
+    /// An applier that goes on from `applied`. To be called on a loop that goes on while this one works on the disk.
     pub fn new(
         leader: Arc<Leader>,
         docker: Option<Docker>,
@@ -114,8 +117,8 @@ impl Applier {
         if let (Some(docker), Some(applied)) = (&docker, &applied) {
             docker.engine.created(&applied.created);
         }
-        let store = Arc::new(Mutex::new(store));
-        Self { leader, docker, store, board, staging, applied, good: None, unfinished: None, watched: None }
+        let beside = Handle::current();
+        Self { leader, docker, store, board, staging, applied, good: None, unfinished: None, watched: None, beside }
     }
 
     /// What is on the disk.
@@ -256,7 +259,7 @@ impl Applier {
         let asking = self.docker.iter().flat_map(|docker| {
             asked.clone().filter_map(|action| action.container.clone()).map(|name| {
                 let engine = docker.engine.clone();
-                tokio::spawn(async move { engine.details(&name).await.map(|details| (name, details)) })
+                self.beside.spawn(async move { engine.details(&name).await.map(|details| (name, details)) })
             })
         });
         let asking: Vec<_> = asking.collect();
@@ -286,7 +289,7 @@ impl Applier {
     }
 
     pub(crate) fn data_folder(&self) -> PathBuf {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).data_path()
+        self.store.data_path()
     }
 
     /// Does what is owed without the leader: after a crash its restarts must not wait for it.
@@ -316,7 +319,7 @@ impl Applier {
         };
         let mut took = Vec::new();
         let mut lap = Lap::new(&mut took);
-        let contents = self.store.lock().unwrap_or_else(PoisonError::into_inner).poured().clone();
+        let contents = self.store.poured().clone();
         let acted = self.act(&actions, &[], &containers, &contents, &Inspected::new(), &mut apply).await;
         lap.end("act");
         let settled = self.conclude(&mut apply, &mut lap, (&actions, &deferred), acted, true).await;
@@ -342,7 +345,7 @@ impl Applier {
     ) -> Result<(), ApplyError> {
         let Some(blame) = acted.blame else {
             let before = self.running().cloned();
-            self.settle(owed(deferred, true).collect(), committed).await?;
+            self.settle(owed(deferred, true).collect(), committed)?;
             self.watch(apply, actions, &acted, before);
             return Ok(());
         };
@@ -351,7 +354,7 @@ impl Applier {
         let failed: Vec<Action> = failed.map(|(action, _)| action.clone()).collect();
         let left: Vec<Owed> = owed(&failed, false).chain(owed(deferred, true)).collect();
         if blame == Blame::Nobody || !self.engine_answers().await {
-            self.settle(left, committed).await?;
+            self.settle(left, committed)?;
             return Err(ApplyError::Actions(why));
         }
         let begun: Vec<Owed> = again(actions, &acted).into_iter().chain(owed(deferred, true)).collect();
@@ -376,14 +379,13 @@ impl Applier {
     }
 
     /// Keeps what is still to be done, durably.
-    pub(crate) async fn settle(&mut self, owed: Vec<Owed>, committed: bool) -> Result<(), ApplyError> {
+    pub(crate) fn settle(&mut self, owed: Vec<Owed>, committed: bool) -> Result<(), ApplyError> {
         let Some(applied) = &mut self.applied else { return Ok(()) };
         applied.settle(owed, clock::now());
-        if committed && self.store.lock().unwrap_or_else(PoisonError::into_inner).journal_says_all() {
+        if committed && self.store.journal_says_all() {
             return Ok(());
         }
-        let applied = applied.clone();
-        Ok(self.on_disk(move |store| store.settle(&applied, committed)).await??)
+        Ok(self.store.settle(applied, committed)?)
     }
 
     pub(crate) async fn list_again(&self) {
@@ -395,32 +397,22 @@ impl Applier {
     }
 
     /// Whether written files are to be written again, as far as stamps tell.
-    pub async fn has_drifted(&self) -> Result<bool, ApplyError> {
-        let Some(applied) = self.applied.clone() else { return Ok(false) };
-        Ok(self.on_disk(move |store| store.has_drifted(&applied)).await??)
+    pub fn has_drifted(&mut self) -> Result<bool, ApplyError> {
+        let Some(applied) = &self.applied else { return Ok(false) };
+        Ok(self.store.has_drifted(applied)?)
     }
 
     /// Has applies leave files as they are from now on.
-    pub fn leave(&self, leave: Leave) {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).leave(leave);
+    pub fn leave(&mut self, leave: Leave) {
+        self.store.leave(leave);
     }
 
     /// Makes everything durable in its own place, and keeps what is proven for an undo.
-    pub async fn checkpoint(&mut self) -> Result<(), ApplyError> {
-        let Some(applied) = self.applied.clone() else { return Ok(()) };
-        let good = self.good.clone();
-        self.on_disk(move |store| store.checkpoint(&applied, good.as_deref())).await??;
+    pub fn checkpoint(&mut self) -> Result<(), ApplyError> {
+        let Some(applied) = &self.applied else { return Ok(()) };
+        self.store.checkpoint(applied, self.good.as_deref())?;
         self.good = None;
         Ok(())
-    }
-
-    /// Blocking work belongs on another thread than the listener's.
-    pub(crate) async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Store) -> T + Send + 'static,
-    ) -> Result<T, tokio::task::JoinError> {
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || work(&mut store.lock().unwrap_or_else(PoisonError::into_inner))).await
     }
 }
 

@@ -85,7 +85,7 @@ impl Applier {
             self.watched = None;
         }
         let inspecting = self.inspect(&plan.actions);
-        let written = self.write(&apply.id, &bundle, revision, &plan, None).await;
+        let written = self.write(&apply.id, &bundle, revision, &plan, None);
         lap.end("write");
         let committed = match written {
             Err(ApplyError::Write(WriteError::Halfway(error))) => {
@@ -116,7 +116,7 @@ impl Applier {
 
     /// The bundle that the leader offers; `None` if there is nothing to do at all.
     async fn fetch(
-        &self,
+        &mut self,
         wanted: &Wanted,
         given: Option<(Arc<Bundle>, u64)>,
         insists: bool,
@@ -137,7 +137,7 @@ impl Applier {
                     self.board.leader_seen();
                     return Ok(Some((bundle, revision)));
                 }
-                Pulled::Same if self.has_drifted().await? => known = None,
+                Pulled::Same if self.has_drifted()? => known = None,
                 Pulled::Same => {
                     self.board.leader_seen();
                     return Ok(None);
@@ -169,8 +169,8 @@ impl Applier {
             _ if self.applied.as_ref().is_some_and(Applied::undoes) => Err(self.go_back(apply, lap).await),
             _ => {
                 if !self.is_stopped()
-                    && self.has_drifted().await?
-                    && let Some(good) = self.last_good().await?
+                    && self.has_drifted()?
+                    && let Some(good) = self.last_good()?
                 {
                     return Ok(Some(good));
                 }
@@ -183,39 +183,26 @@ impl Applier {
     }
 
     pub(crate) async fn plan(
-        &self,
-        bundle: &Arc<Bundle>,
+        &mut self,
+        bundle: &Bundle,
         revision: u64,
         wanted: &Wanted,
         containers: Option<&[Container]>,
     ) -> Result<Plan, ApplyError> {
         Step::Plan.begins();
-        let (bundle, applied, wanted) = (bundle.clone(), self.applied.clone(), wanted.clone());
         let in_volumes = match (&self.docker, containers) {
             (Some(docker), Some(containers)) => {
-                let places = crate::plan::places(&bundle, applied.as_ref());
+                let places = crate::plan::places(bundle, self.applied.as_ref());
                 volumes::look(&docker.engine, containers, places).await?
             }
             _ => Vec::new(),
         };
         let host = self.host_folder().await;
-        let containers = containers.map(<[Container]>::to_vec);
-        let planned = self.on_disk(move |store| {
-            let (mut disk, own_folder) = store.look(Some(&bundle), applied.as_ref())?;
-            let data_folder = host.unwrap_or(own_folder);
-            volumes::add_to(&mut disk, in_volumes);
-            let inputs = Inputs {
-                bundle: &bundle,
-                revision,
-                applied: applied.as_ref(),
-                disk: &disk,
-                data_folder: &data_folder,
-                containers: containers.as_deref(),
-                wanted: &wanted,
-            };
-            plan(inputs).map_err(ApplyError::from)
-        });
-        planned.await?
+        let (mut disk, own_folder) = self.store.look(Some(bundle), self.applied.as_ref())?;
+        let data_folder = host.unwrap_or(own_folder);
+        volumes::add_to(&mut disk, in_volumes);
+        let applied = self.applied.as_ref();
+        Ok(plan(Inputs { bundle, revision, applied, disk: &disk, data_folder: &data_folder, containers, wanted })?)
     }
 
     /// Runs the plan's checks; what was left out, and why.
@@ -239,7 +226,7 @@ impl Applier {
 
     /// Stages, commits and swaps what the plan says; whether a record was
     /// committed. `failed` is what is being undone by it.
-    pub(crate) async fn write(
+    pub(crate) fn write(
         &mut self,
         id: &str,
         bundle: &Bundle,
@@ -261,20 +248,12 @@ impl Applier {
         }
         let planned = record.writes().filter_map(|write| bundle.file(write.path.as_str()));
         let contents: Contents = planned.map(|file| (file.path.clone(), file.content.clone())).collect();
-        let (before, good) = (self.applied.clone(), self.good.clone());
-        let (record, outcome) = self
-            .on_disk(move |store| {
-                if let Some(before) =
-                    before.filter(|before| store.is_full() || !store.can_go_back(before, good.as_deref()))
-                    && let Err(error) = store.checkpoint(&before, good.as_deref())
-                {
-                    return (record, Err(WriteError::Before(error)));
-                }
-                let outcome = store.write(&record, &contents);
-                (record, outcome)
-            })
-            .await?;
-        match outcome {
+        let (store, good) = (&mut self.store, self.good.as_deref());
+        let before = self.applied.as_ref().filter(|before| store.is_full() || !store.can_go_back(before, good));
+        if let Some(before) = before {
+            store.checkpoint(before, good).map_err(WriteError::Before)?;
+        }
+        match store.write(&record, &contents) {
             Ok(()) => {
                 self.applied = Some(record.applied);
                 Ok(true)

@@ -113,9 +113,6 @@ pub enum ApplyError {
         /// The revision that runs instead.
         running: Option<u64>,
     },
-    /// The thread for disk work is gone.
-    #[error("the disk work was broken off: {0}")]
-    Broken(#[from] tokio::task::JoinError),
 }
 
 fn runs(revision: Option<u64>) -> String {

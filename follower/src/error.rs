@@ -21,6 +21,9 @@ pub enum FollowerError {
     /// Its own side of TLS.
     #[error("TLS could not be set up: {0}")]
     Tls(String),
+    /// A thread of its own.
+    #[error("a thread could not be started: {0}; are there too many in all (ulimit -u, TasksMax in the unit)?")]
+    Thread(#[source] io::Error),
     /// The address it listens on.
     #[error("{}", listening(.address, .source))]
     Listen {

@@ -37,9 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// Whoever changes a file may be about to change it once more.
 const SETTLED: Duration = Duration::from_millis(200);
 /// How long a running apply may go on after a stop was asked for.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
-/// The one task that applies.
+/// The one that applies, on a thread of its own.
 pub struct Follow {
     applier: Applier,
     leader: Arc<Leader>,
@@ -129,7 +129,7 @@ impl Follow {
                     Event::Asked(request) => self.asked(request).await,
                     Event::Retry => self.try_again().await,
                     Event::Polled(pulled) => pause = Some(self.polled(pulled).await),
-                    Event::Checkpoint => self.checkpoint().await,
+                    Event::Checkpoint => self.checkpoint(),
                     Event::Stirred => self.look_within(SETTLED),
                     Event::Look => self.look(false).await,
                     Event::LookAtAll => self.look(true).await,
@@ -153,7 +153,7 @@ impl Follow {
                 poll = self.poll(pause.unwrap_or_default());
             }
         }
-        self.checkpoint().await;
+        self.checkpoint();
     }
 
     /// The digest that the leader need not send again.
@@ -286,7 +286,7 @@ impl Follow {
         let same = self.applier.applied().is_some_and(|applied| applied.digest == bundle.digest);
         let settled = !self.applier.is_unfinished() && self.applier.gave_up().is_none();
         // What can't be looked at fails the apply, which says why.
-        if same && settled && request.is_none() && !self.applier.has_drifted().await.unwrap_or(true) {
+        if same && settled && request.is_none() && !self.applier.has_drifted().unwrap_or(true) {
             self.seen = None;
             return;
         }
@@ -320,9 +320,9 @@ impl Follow {
         }
     }
 
-    async fn checkpoint(&mut self) {
+    fn checkpoint(&mut self) {
         self.checkpoint_at = None;
-        match self.applier.checkpoint().await.map_err(|error| error.to_string()) {
+        match self.applier.checkpoint().map_err(|error| error.to_string()) {
             Ok(()) => self.undurable = None,
             Err(error) => {
                 if self.undurable.as_ref() != Some(&error) {
@@ -332,7 +332,7 @@ impl Follow {
                 self.checkpoint_at = Some(Instant::now() + self.retry.next_wait());
             }
         }
-        self.watch_again().await;
+        self.watch_again();
         self.look_at = Some(Instant::now());
     }
 }

@@ -62,7 +62,14 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use tokio::runtime;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
+
+/// A disk that takes longer on top of the grace for an apply is not waited for.
+const HANGS: Duration = Duration::from_secs(1);
 
 /// Runs the follower whose home is `root` until `shutdown` resolves. `ready`
 /// hears where it listens, once it does.
@@ -134,7 +141,7 @@ pub async fn run(
     let reporting = tokio::spawn(report::run(board.clone(), leader.clone(), trusted, keys, engine));
     let applying =
         Applier::new(leader.clone(), docker, store, board.clone(), config.state_folder.join("staging"), applied);
-    let mut following = tokio::spawn(Follow::new(applying, leader, queue, board, config.on_drift).run(stopping));
+    let mut following = apart(Follow::new(applying, leader, queue, board, config.on_drift), stopping)?;
     tokio::select! {
         () = shutdown => {}
         // It ends by itself only by a bug; systemd starts it again, and the journal knows where it was.
@@ -144,9 +151,25 @@ pub async fn run(
     reporting.abort();
     renewing.abort();
     let _ = stop.send(true);
-    if !following.is_finished() {
-        let _ = following.await;
+    if !following.is_terminated() && tokio::time::timeout(follow::GRACE + HANGS, following).await.is_err() {
+        tracing::warn!("the disk doesn't answer: stopped all the same, the next start finishes what was begun");
     }
     let _ = serving.await;
     Ok(())
+}
+
+/// Follows on a thread with a loop of its own: what is done on the disk needs no other thread, and holds up nobody
+/// who asks. Resolves once it has ended, in whatever way.
+fn apart(follow: Follow, stopping: watch::Receiver<bool>) -> Result<oneshot::Receiver<()>, FollowerError> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    let runtime = runtime.map_err(FollowerError::Thread)?;
+    let (ending, ended) = oneshot::channel();
+    let run = move || {
+        runtime.block_on(follow.run(stopping));
+        // A name that is still being looked up is waited for by nobody.
+        runtime.shutdown_background();
+        drop(ending);
+    };
+    thread::Builder::new().name("follow".to_owned()).spawn(run).map_err(FollowerError::Thread)?;
+    Ok(ended)
 }

@@ -36,7 +36,7 @@ impl Applier {
             );
             applied.fail(failed, begun);
             // If this can't be kept, a crash in the undo costs one more attempt of what failed.
-            if let Err(error) = self.keep_failure().await {
+            if let Err(error) = self.keep_failure() {
                 tracing::warn!("{error}");
             }
             apply.error = Some(failures_so_far(&why));
@@ -47,7 +47,7 @@ impl Applier {
         if blame == Blame::Compose {
             // Nothing was started, so trying again starts nothing again and again; an image may come yet.
             applied.owed = left;
-            return match self.keep_failure().await {
+            return match self.keep_failure() {
                 Ok(()) => ApplyError::Actions(why),
                 Err(error) => error,
             };
@@ -64,7 +64,7 @@ impl Applier {
         let (revision, why) = (failed.revision, failed.why.clone());
         (failed.undo, failed.advice) = (Undo::Nothing, Some(advice.clone()));
         applied.fail(failed, left);
-        if let Err(error) = self.keep_failure().await {
+        if let Err(error) = self.keep_failure() {
             tracing::warn!("{error}");
         }
         ApplyError::NothingToUndo { failed: revision, why, advice }
@@ -99,7 +99,7 @@ impl Applier {
         let (revision, why) = (failed.revision, failed.why.clone());
         match ended {
             Ok(()) => {
-                self.undone(Undo::Done, None).await;
+                self.undone(Undo::Done, None);
                 ApplyError::Undone { failed: revision, running: running.revision, why }
             }
             Err(Back::Waits(obstacle)) => {
@@ -110,7 +110,7 @@ impl Applier {
                     "Revision {} is not up either ({said}). Nothing more is tried by itself: look at the containers (docker ps -a, docker logs NAME), remove the cause, then run lockstep notify or publish a correction",
                     running.revision
                 );
-                self.undone(Undo::Failed, Some(advice.clone())).await;
+                self.undone(Undo::Failed, Some(advice.clone()));
                 ApplyError::UndoFailed { failed: revision, why, advice }
             }
             Err(Back::Lost(what)) => {
@@ -118,14 +118,14 @@ impl Applier {
                     "{what}. The files of revision {revision} stay; publish a correction, or lockstep rollback {}",
                     running.revision
                 );
-                self.undone(Undo::Failed, Some(advice.clone())).await;
+                self.undone(Undo::Failed, Some(advice.clone()));
                 ApplyError::UndoFailed { failed: revision, why, advice }
             }
         }
     }
 
     async fn put_back(&mut self, apply: &mut Apply, failed: &FailedBundle, running: &Running) -> Result<(), Back> {
-        let good = match self.last_good().await {
+        let good = match self.last_good() {
             Ok(Some((good, _))) => good,
             Ok(None) => return Err(Back::Lost(format!("No whole copy of revision {} is left here", running.revision))),
             Err(error) => return Err(Back::Lost(error.to_string())),
@@ -134,7 +134,7 @@ impl Applier {
             Some(docker) => Some(docker.engine.containers().await?),
             None => None,
         };
-        self.on_disk(crate::store::Store::make_room).await??;
+        self.store.make_room()?;
         let acted: BTreeSet<String> = self.acted_on();
         let wanted = Wanted { only: Some(acted), ..Wanted::retry() };
         let mut plan = self.plan(&good, running.revision, &wanted, containers.as_deref()).await?;
@@ -143,14 +143,14 @@ impl Applier {
             action.why = format!("back to revision {}: {}", running.revision, action.why);
         }
         let id = crate::queue::new_id();
-        let committed = self.write(&id, &good, running.revision, &plan, Some(failed.clone())).await?;
+        let committed = self.write(&id, &good, running.revision, &plan, Some(failed.clone()))?;
         let changed: Vec<_> = plan.changes().into_iter().map(|change| change.path).collect();
         let contents = poured(&plan.actions, &good);
         let listed = containers.as_deref().unwrap_or_default();
         let acted = self.act(&plan.actions, &changed, listed, &contents, &Inspected::new(), apply).await;
         apply.notes.push(format!("revision {} was put back (files: {})", running.revision, changed.len()));
         let Some(blame) = acted.blame else {
-            return Ok(self.settle(owed(&plan.deferred, true).collect(), committed).await?);
+            return Ok(self.settle(owed(&plan.deferred, true).collect(), committed)?);
         };
         let all = plan.actions.iter().zip(&acted.results);
         let left: Vec<_> =
@@ -161,20 +161,19 @@ impl Applier {
         }
         let said = failures(&acted.results).join("; ");
         if blame == Blame::Nobody || !self.engine_answers().await {
-            self.keep_failure().await?;
+            self.keep_failure()?;
             return Err(Back::Waits(said));
         }
         Err(Back::Failed(said))
     }
 
     /// The bundle that was proven last, and its revision; `None` if no whole copy of it is left.
-    pub(crate) async fn last_good(&self) -> Result<Option<(Arc<Bundle>, u64)>, ApplyError> {
+    pub(crate) fn last_good(&self) -> Result<Option<(Arc<Bundle>, u64)>, ApplyError> {
         let Some(running) = self.running().cloned() else { return Ok(None) };
         if let Some(good) = self.good.as_ref().filter(|good| good.digest == running.digest) {
             return Ok(Some((good.clone(), running.revision)));
         }
-        let machine = self.leader.machine().clone();
-        let good = self.on_disk(move |store| store.good(&machine, running.digest)).await??;
+        let good = self.store.good(self.leader.machine(), running.digest)?;
         Ok(good.map(|good| (Arc::new(good), running.revision)))
     }
 
@@ -191,18 +190,18 @@ impl Applier {
         plan.deferred.retain(|action| owed.iter().any(|owed| owed.deferred && owed.action.service == action.service));
     }
 
-    async fn undone(&mut self, undo: Undo, advice: Option<String>) {
+    fn undone(&mut self, undo: Undo, advice: Option<String>) {
         if let Some(failed) = self.applied.as_mut().and_then(|applied| applied.failed.as_mut()) {
             (failed.undo, failed.advice) = (undo, advice);
         }
-        if let Err(error) = self.keep_failure().await {
+        if let Err(error) = self.keep_failure() {
             tracing::warn!("{error}");
         }
     }
 
-    async fn keep_failure(&self) -> Result<(), ApplyError> {
-        let Some(applied) = self.applied.clone() else { return Ok(()) };
-        Ok(self.on_disk(move |store| store.note(&applied)).await??)
+    fn keep_failure(&mut self) -> Result<(), ApplyError> {
+        let Some(applied) = &self.applied else { return Ok(()) };
+        Ok(self.store.note(applied)?)
     }
 }
 

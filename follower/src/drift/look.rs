@@ -4,7 +4,6 @@
 use crate::apply::Applier;
 use crate::ended::ApplyError;
 use crate::plan::drift::Drifted;
-use crate::store::StoreError;
 use lockstep_shared::OnDrift;
 use lockstep_shared::api::Found;
 
@@ -25,24 +24,20 @@ pub struct Seen {
 impl Applier {
     /// Files that are not as they were written; with `every_byte` all are read
     /// again, otherwise those are passed over that are stamped as they were.
-    pub async fn look(&self, default: OnDrift, every_byte: bool) -> Result<Vec<Seen>, ApplyError> {
-        let Some(applied) = self.applied().cloned() else { return Ok(Vec::new()) };
-        let looked = self.on_disk(move |store| {
-            if every_byte {
-                store.forget_stamps();
-            }
-            let (disk, _) = store.look(None, Some(&applied))?;
-            let mut room = MOST;
-            let seen = applied.drifted(&disk, default).into_iter().map(|drifted| {
-                let text =
-                    drifted.has_other_bytes.then(|| store.text(&drifted.path, MOST_OF_A_FILE.min(room))).flatten();
-                room -= text.as_ref().map_or(0, String::len);
-                let instead_of = applied.files.get(&drifted.path).map(|known| known.sha256);
-                let found = text.zip(instead_of).map(|(text, instead_of)| Found { text, instead_of });
-                Seen { drifted, found }
-            });
-            Ok::<_, StoreError>(seen.collect())
+    pub fn look(&mut self, default: OnDrift, every_byte: bool) -> Result<Vec<Seen>, ApplyError> {
+        let Self { store, applied: Some(applied), .. } = self else { return Ok(Vec::new()) };
+        if every_byte {
+            store.forget_stamps();
+        }
+        let (disk, _) = store.look(None, Some(applied))?;
+        let mut room = MOST;
+        let seen = applied.drifted(&disk, default).into_iter().map(|drifted| {
+            let text = drifted.has_other_bytes.then(|| store.text(&drifted.path, MOST_OF_A_FILE.min(room))).flatten();
+            room -= text.as_ref().map_or(0, String::len);
+            let instead_of = applied.files.get(&drifted.path).map(|known| known.sha256);
+            let found = text.zip(instead_of).map(|(text, instead_of)| Found { text, instead_of });
+            Seen { drifted, found }
         });
-        Ok(looked.await??)
+        Ok(seen.collect())
     }
 }

@@ -23,12 +23,12 @@ impl Follow {
         if every_byte {
             // Not all followers of a machine in the same moment.
             self.look_at_all_at = Instant::now() + LOOK_EVERY.mul_f64(0.75 + random::fraction() / 2.0);
-            self.watch_again().await;
+            self.watch_again();
         }
         if self.applier.applied().is_none() || self.applier.is_unfinished() || self.applier.is_stopped() {
             return;
         }
-        match self.applier.look(self.drifts.default_policy(), every_byte).await {
+        match self.applier.look(self.drifts.default_policy(), every_byte) {
             Ok(seen) => self.drifts.saw(seen, Instant::now(), clock::now()),
             // The apply says why, and is tried again.
             Err(_) => return self.repair().await,
@@ -50,7 +50,7 @@ impl Follow {
         let repaired = self.drifts.repairing(now);
         self.board.repairing(repaired);
         self.show();
-        let kept = self.applier.last_good().await.ok().flatten();
+        let kept = self.applier.last_good().ok().flatten();
         let current = self.applier.applied().map(|applied| applied.digest);
         // Without a whole copy the leader is asked, which has to be there for that.
         let given = kept.filter(|(bundle, _)| Some(bundle.digest) == current && self.applier.gave_up().is_none());
@@ -64,18 +64,18 @@ impl Follow {
     }
 
     /// Watches the folders of what is written now.
-    pub(super) async fn watch_again(&mut self) {
+    pub(super) fn watch_again(&mut self) {
         let Some(applied) = self.applier.applied() else { return };
         let (watch, files) = (self.watch.take(), applied.on_disk().cloned().collect::<Vec<_>>());
         let data_folder = self.applier.data_folder();
-        let watching = tokio::task::spawn_blocking(move || {
+        let watching = || {
             let mut watch = watch.map_or_else(Watch::new, Ok)?;
             watch.follow(&data_folder, &files)?;
             Ok::<_, WatchError>(watch)
-        });
-        match watching.await {
-            Ok(Ok(watch)) => (self.watch, self.unwatched) = (Some(watch), false),
-            Ok(Err(error)) if !self.unwatched => {
+        };
+        match watching() {
+            Ok(watch) => (self.watch, self.unwatched) = (Some(watch), false),
+            Err(error) if !self.unwatched => {
                 self.unwatched = true;
                 tracing::warn!("changes of files by others are found once a minute, not at once: {error}");
             }
