@@ -8,15 +8,16 @@ use crate::pull::Leader;
 use crate::trust::Trusted;
 use lockstep_edge::backoff::Backoff;
 use lockstep_edge::random::fraction;
-use lockstep_shared::api::{State, Status};
+use lockstep_shared::api::Status;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 /// How often the leader hears of this machine even if nothing happens.
 const EVERY: Duration = Duration::from_mins(1);
-/// An apply that is over within this time is reported once, not twice.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// What changes within this time is told at once, an apply that is over by then only as a whole. Until then others who
+/// were told of the same publication have the leader, and perhaps the machine, for their files.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Reports for as long as it is polled.
 pub async fn run(
@@ -50,7 +51,7 @@ pub async fn run(
                 if timeout(EVERY, changes.changed()).await.is_err() {
                     refresh(&board, engine.as_deref()).await;
                 }
-                let _ = timeout(PATIENCE, changes.wait_for(|status| status.state != State::Applying)).await;
+                sleep(GATHER).await;
             }
             Err(error) => {
                 if error.is_absence() {

@@ -5,9 +5,13 @@ use crate::applied::{Applied, FORMAT};
 use crate::spares::Spares;
 use lockstep_edge::durable;
 use rustix::fs::{FlockOperation, Mode as Permissions, OFlags};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+/// Held by the follower that has the folder.
+const LOCK: &str = "follower.lock";
 
 /// Why the state can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +61,7 @@ impl StateFolder {
             move |source: io::Error| StateError::Io { operation, path, source }
         };
         durable::private_folder(path).map_err(failed("making the folder", path))?;
-        let file = path.join("follower.lock");
+        let file = path.join(LOCK);
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
         let lock = rustix::fs::open(&file, flags, Permissions::from_raw_mode(0o600))
             .map_err(|errno| failed("opening", &file)(errno.into()))?;
@@ -68,6 +72,13 @@ impl StateFolder {
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(path.to_owned())),
             Err(errno) => Err(failed("locking", &file)(errno.into())),
         }
+    }
+
+    /// Whether another process, a follower, has the state folder `path`. Never to be asked by a follower of its own
+    /// folder: it would let go of it.
+    pub fn is_taken(path: &Path) -> bool {
+        let Ok(lock) = File::open(path.join(LOCK)) else { return false };
+        rustix::fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockShared).is_err()
     }
 
     /// The journal's place.

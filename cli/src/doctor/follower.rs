@@ -5,6 +5,7 @@ use super::ports::{self, Holder};
 use super::{Finding, Level, certificates, clock, disk, engine, fine, found, names, service};
 use crate::command::environment;
 use lockstep_follower::config::{self, Config};
+use lockstep_follower::state::StateFolder;
 use lockstep_follower::trust::Trusted;
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(crate) async fn examine(root: &Path) -> Vec<Finding> {
         }
     };
     let mut findings = vec![fine("configuration", format!("{} can be used", config::FILE))];
-    let runs = is_locked(&config);
+    let runs = StateFolder::is_taken(&config.state_folder);
     let port = ports::Facts {
         whose: "notifications and monitoring",
         key: "http",
@@ -71,12 +72,6 @@ pub(crate) async fn examine(root: &Path) -> Vec<Finding> {
         None => findings.push(fine("docker", "this machine has no engine (\"docker\": null): files only")),
     }
     findings
-}
-
-/// Whether a follower runs on this home: it holds the lock.
-fn is_locked(config: &Config) -> bool {
-    let Ok(lock) = std::fs::File::open(config.state_folder.join("follower.lock")) else { return false };
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
 }
 
 /// Asks the leader as the follower does, with its key; by how much this clock is ahead of its.

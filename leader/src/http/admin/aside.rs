@@ -8,8 +8,8 @@ use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use tokio::sync::oneshot;
 
-/// Lower than everything that is not told otherwise (nice(1)).
-const NICENESS: i32 = 10;
+/// Below everything else (nice(1)).
+const NICENESS: i32 = 19;
 
 /// Does `work` on a thread of its own that leaves the processors to all others first.
 pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
