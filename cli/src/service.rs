@@ -13,8 +13,11 @@ use tracing_subscriber::EnvFilter;
 const FORMAT: &str = "LOCKSTEP_LOG_FORMAT";
 /// When a start is over: a follower has its first bundle by then.
 const STARTED: Duration = Duration::from_secs(2);
-/// Between two times at which memory is given back, from then on.
-const IDLE: Duration = Duration::from_secs(30);
+/// Between two looks at whether it idles, from then on.
+const LOOK: Duration = Duration::from_secs(5);
+/// Whoever took less of the processors since the last look does nothing; whoever took more since memory was given back
+/// has some to give.
+const LITTLE: Duration = Duration::from_millis(1);
 
 /// Logs to standard error, one line an event; `LOCKSTEP_LOG` sets the level
 /// (`info`), `LOCKSTEP_LOG_FORMAT` whether lines are for people (`text`) or
@@ -56,15 +59,30 @@ pub(crate) fn ready(tls: bool, address: SocketAddr) {
     tokio::spawn(stay_small());
 }
 
-/// Gives back what of the program nothing needs, for as long as it runs.
+/// Gives back what of the program nothing needs: soon after the start, then whenever something was done and nothing
+/// is any more.
 async fn stay_small() {
-    let mut after = STARTED;
+    tokio::time::sleep(STARTED).await;
     loop {
-        tokio::time::sleep(after).await;
         match lockstep_resident::give_back_program() {
             Ok(bytes) => tracing::trace!(bytes, "gave the program's memory back"),
             Err(error) => return tracing::debug!(%error, "keeps the program's memory"),
         }
-        after = IDLE;
+        let given = processor_time();
+        let mut now = given;
+        loop {
+            let before = now;
+            tokio::time::sleep(LOOK).await;
+            now = processor_time();
+            if now.saturating_sub(before) < LITTLE && now.saturating_sub(given) > LITTLE {
+                break;
+            }
+        }
     }
+}
+
+/// What this process has taken of the processors so far.
+fn processor_time() -> Duration {
+    let taken = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    taken.try_into().unwrap_or_default()
 }
