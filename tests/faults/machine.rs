@@ -139,6 +139,7 @@ impl Machine {
             return;
         }
         until("the machine gets there", || held.exists(), || format!("{points} never struck:\n{}", follower.log()));
+        assert!(local_status(&follower).is_some(), "whoever asks is answered meanwhile:\n{}", follower.log());
         match fault {
             "power cut" => {
                 let after = self.mounts[0].cut_power();
