@@ -68,16 +68,17 @@ async fn stay_small() {
             Ok(bytes) => tracing::trace!(bytes, "gave the program's memory back"),
             Err(error) => return tracing::debug!(%error, "keeps the program's memory"),
         }
-        let given = processor_time();
-        let mut now = given;
-        loop {
-            let before = now;
-            tokio::time::sleep(LOOK).await;
-            now = processor_time();
-            if now.saturating_sub(before) < LITTLE && now.saturating_sub(given) > LITTLE {
-                break;
-            }
-        }
+        done().await;
+    }
+}
+
+/// Resolves once something was done and nothing is any more.
+async fn done() {
+    let start = processor_time();
+    let (mut before, mut now) = (start, start);
+    while now.saturating_sub(before) >= LITTLE || now.saturating_sub(start) <= LITTLE {
+        tokio::time::sleep(LOOK).await;
+        (before, now) = (now, processor_time());
     }
 }
 

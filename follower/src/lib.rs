@@ -65,8 +65,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::runtime;
-use tokio::sync::oneshot;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// A disk that takes longer on top of the grace for an apply is not waited for.
 const HANGS: Duration = Duration::from_secs(1);

@@ -24,7 +24,7 @@ PROJECT = f"lockstep-bench-{os.getpid()}"
 # Seconds between two publications, as people leave between them: a follower is done with the one before.
 APART = 1
 # Seconds after which a follower that does nothing has given its program's memory back.
-IDLE = 35
+IDLE = 12
 
 
 def row(what: str, ours: str, beside: str = "", ratio: str = "") -> None:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """From publish to the last of a hundred followers' files: fleet.py LOCKSTEP_BIN ROUNDS BARE
 
-A real leader and a hundred real followers on this machine, files only, 60 KB that all change: in one file, as
-confd's and consul-template's are, and in ten. The time of a round ends with the last rename (the inode's change
-time) at the last follower; before it stands the sync of its journal. Nobody looks until a second later.
+A real leader and a hundred real followers on this machine, files only, 60 KB that all change: in one file, and in
+ten. The time of a round ends with the last rename (the inode's change time) at the last follower; before it stands the
+sync of its journal. Nobody looks until a second later.
 Beside it, in rows of its own, BARE (bare.c): as many processes that do nothing but write, in the plainest way, on the
 same disk. It is no lower bound: it makes each file anew, which some disks take long for.
 """
@@ -109,7 +109,7 @@ def measure(count: int) -> None:
         plain = bare(home / "bare", count, ROUNDS)
         for share, most in ((0.5, 20), (0.99, 35)):
             value, beside = quantile(times, share), quantile(plain, share)
-            row(f"publish to the last of {FOLLOWERS} followers' {count} file(s): p{share * 100:.0f}, ms", f"{value:.1f}", f"at most {most}", f"{value / most:.2f}")
+            row(f"publish to the last of {FOLLOWERS} followers' {count} file{'s' * (count > 1)}: p{share * 100:.0f}, ms", f"{value:.1f}", f"at most {most}", f"{value / most:.2f}")
             row("  the same, beside bare C", f"{value:.1f}", f"{beside:.1f}", f"{value / beside:.2f}")
     finally:
         for process in processes:

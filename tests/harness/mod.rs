@@ -240,7 +240,6 @@ impl Platform {
         serde_json::from_str(&self.good(&["status", "--json"])).unwrap()
     }
 
-    /// Waits until the fleet is as it should be: on the leader's own news.
     /// What the first machine last reported.
     pub(crate) fn status(&self) -> Status {
         self.fleet().machines[0].status.clone().unwrap()
@@ -251,6 +250,7 @@ impl Platform {
         self.status().last_change.unwrap()
     }
 
+    /// Waits until the fleet is as it should be: on the leader's own news.
     pub(crate) fn until(&self, what: &str, good: impl Fn(&Fleet) -> bool) -> Fleet {
         let start = Instant::now();
         loop {

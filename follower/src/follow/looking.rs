@@ -4,7 +4,7 @@
 
 use super::{Follow, LOOK_EVERY};
 use crate::apply::Order;
-use crate::drift::watch::{Watch, WatchError};
+use crate::drift::watch::Watch;
 use crate::plan::Wanted;
 use lockstep_edge::{clock, random};
 use std::time::Duration;
@@ -66,14 +66,11 @@ impl Follow {
     /// Watches the folders of what is written now.
     pub(super) fn watch_again(&mut self) {
         let Some(applied) = self.applier.applied() else { return };
-        let (watch, files) = (self.watch.take(), applied.on_disk().cloned().collect::<Vec<_>>());
-        let data_folder = self.applier.data_folder();
-        let watching = || {
-            let mut watch = watch.map_or_else(Watch::new, Ok)?;
-            watch.follow(&data_folder, &files)?;
-            Ok::<_, WatchError>(watch)
-        };
-        match watching() {
+        let watching = self.watch.take().map_or_else(Watch::new, Ok).and_then(|mut watch| {
+            watch.follow(&self.applier.data_folder(), applied.on_disk())?;
+            Ok(watch)
+        });
+        match watching {
             Ok(watch) => (self.watch, self.unwatched) = (Some(watch), false),
             Err(error) if !self.unwatched => {
                 self.unwatched = true;
