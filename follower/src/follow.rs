@@ -15,6 +15,7 @@ use crate::plan::Wanted;
 use crate::plan::drift::Leave;
 use crate::pull::{Leader, PullError, Pulled, WAIT};
 use crate::queue::{Queue, new_id};
+use crate::report::GATHER;
 use lockstep_edge::backoff::Backoff;
 use lockstep_edge::server::stopped;
 use lockstep_shared::api::State;
@@ -34,6 +35,8 @@ const ANSWER_EARLY: Duration = Duration::from_secs(2);
 const NOT_HELD: Duration = Duration::from_secs(1);
 /// Between two looks at every byte of every written file, give or take a quarter.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// Bundles that come within this time are a row, in which none waits for the leader to tell the others.
+const IN_A_ROW: Duration = Duration::from_secs(1);
 /// Whoever changes a file may be about to change it once more.
 const SETTLED: Duration = Duration::from_millis(200);
 /// How long a running apply may go on after a stop was asked for.
@@ -57,6 +60,8 @@ pub struct Follow {
     /// When files are looked at again: as far as their stamps tell, and all of them.
     look_at: Option<Instant>,
     look_at_all_at: Instant,
+    /// When the last bundle came.
+    came_at: Option<Instant>,
     /// The digest that came last, applied or not: only another one is news.
     seen: Option<Sha256>,
     /// What was logged last: the same failure is not logged again.
@@ -98,6 +103,7 @@ impl Follow {
             unwatched: false,
             look_at: None,
             look_at_all_at: Instant::now() + CHECKPOINT_AFTER,
+            came_at: None,
             seen,
             told: None,
             undurable: None,
@@ -248,7 +254,13 @@ impl Follow {
             Ok(pulled) => {
                 self.back();
                 match pulled {
-                    Pulled::New(bundle, revision) => self.came(bundle, revision).await,
+                    Pulled::New(bundle, revision) => {
+                        let now = Instant::now();
+                        let before = self.came_at.replace(now);
+                        self.came(bundle, revision).await;
+                        // Others who were told of it go first, unless one publication follows the other.
+                        if before.is_some_and(|before| now - before < IN_A_ROW) { Duration::ZERO } else { GATHER }
+                    }
                     Pulled::Same => {
                         let held = self.contact.held_since.map(|since| since.elapsed());
                         if held.is_some_and(|held| held >= NOT_HELD && held + ANSWER_EARLY < WAIT) {
@@ -257,10 +269,9 @@ impl Follow {
                         }
                         self.looked().await;
                         // A leader that doesn't hold requests is not to be asked without a pause.
-                        return if held.is_some_and(|held| held < NOT_HELD) { NOT_HELD } else { Duration::ZERO };
+                        if held.is_some_and(|held| held < NOT_HELD) { NOT_HELD } else { Duration::ZERO }
                     }
                 }
-                Duration::ZERO
             }
             Err(error) => {
                 if error.is_absence() {

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 const EVERY: Duration = Duration::from_mins(1);
 /// What changes within this time is told at once, an apply that is over by then only as a whole. Until then others who
 /// were told of the same publication have the leader, and perhaps the machine, for their files.
-const GATHER: Duration = Duration::from_millis(50);
+pub const GATHER: Duration = Duration::from_millis(50);
 
 /// Reports for as long as it is polled.
 pub async fn run(

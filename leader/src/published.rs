@@ -35,8 +35,19 @@ pub struct Served {
 /// A bundle that was served before: enough of it to tell what a reader of it lacks.
 struct Before {
     digest: Sha256,
-    files: Arc<HashMap<SafePath, Sha256>>,
-    delta: OnceLock<Coded>,
+    files: Arc<Files>,
+    /// One for all machines of the role that go from the same to the same.
+    delta: Arc<OnceLock<Coded>>,
+}
+
+/// The files of a bundle by their hashes.
+type Files = HashMap<SafePath, Sha256>;
+
+/// What machines that had the same bundles before have in common.
+#[derive(Default)]
+struct Common {
+    files: HashMap<Sha256, Arc<Files>>,
+    deltas: HashMap<(Name, Sha256, Sha256), Arc<OnceLock<Coded>>>,
 }
 
 /// From how many earlier bundles a delta can be had.
@@ -121,9 +132,10 @@ impl Published {
     /// The same, with the deltas from what was served until now.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
+        let mut common = Common::default();
         for (machine, served) in &mut self.served {
             if let (Some(old), Some(new)) = (before.served.get(machine), Arc::get_mut(served)) {
-                new.before = old.as_before(&new.bundle.digest);
+                new.before = old.as_before(&new.bundle, &mut common);
             }
         }
         self
@@ -143,15 +155,18 @@ impl Served {
         Some(before.delta.get_or_init(|| Coded::new(self.bundle.to_delta(self.number, &before.files))))
     }
 
-    /// This one and those before it, for a bundle that is to follow.
-    fn as_before(&self, next: &Sha256) -> Vec<Before> {
-        let own = (self.bundle.digest, self.bundle.files.iter().map(|file| (file.path.clone(), file.sha256)).collect());
+    /// This one and those before it, for the bundle that is to follow.
+    fn as_before(&self, next: &Bundle, common: &mut Common) -> Vec<Before> {
+        let digest = self.bundle.digest;
+        let files = || Arc::new(self.bundle.files.iter().map(|file| (file.path.clone(), file.sha256)).collect());
+        let own = (digest, common.files.entry(digest).or_insert_with(files).clone());
         let known = self.before.iter().map(|before| (before.digest, before.files.clone()));
-        std::iter::once((own.0, Arc::new(own.1)))
+        let mut delta = |from| common.deltas.entry((next.role.clone(), from, next.digest)).or_default().clone();
+        std::iter::once(own)
             .chain(known)
-            .filter(|(digest, _)| digest != next)
+            .filter(|(digest, _)| *digest != next.digest)
             .take(MOST_BEFORE)
-            .map(|(digest, files)| Before { digest, files, delta: OnceLock::new() })
+            .map(|(digest, files)| Before { digest, files, delta: delta(digest) })
             .collect()
     }
 

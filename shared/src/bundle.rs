@@ -105,6 +105,9 @@ pub enum BadBundle {
     /// Not the JSON of a bundle.
     #[error("the bundle is not the JSON that docs/protocol.md describes: {0}")]
     Json(#[from] serde_json::Error),
+    /// No machine's.
+    #[error("the bundle does not say which machine it is for")]
+    Nobody,
     /// A path that could leave the data folder.
     #[error(transparent)]
     Path(#[from] BadPath),
@@ -173,13 +176,14 @@ impl Bundle {
 
     /// The JSON that is served, as part of revision `revision`.
     pub fn to_json(&self, revision: u64) -> Vec<u8> {
-        self.json(revision, |_| false)
+        self.json(revision, Some(&self.machine), |_| false)
     }
 
     /// The same without the content of files that are `known` to the reader, by
-    /// path and hash: what [`Self::from_delta`] reads.
+    /// path and hash: what [`Self::from_delta`] reads. It names no machine: those
+    /// of a role that have the same and get the same read the same delta.
     pub fn to_delta(&self, revision: u64, known: &HashMap<SafePath, Sha256>) -> Vec<u8> {
-        self.json(revision, |file| known.get(&file.path) == Some(&file.sha256))
+        self.json(revision, None, |file| known.get(&file.path) == Some(&file.sha256))
     }
 
     /// Reads and checks what a leader sent: the bundle, and what came with it.
@@ -190,7 +194,7 @@ impl Bundle {
         Self::read(json, None)
     }
 
-    /// The same for what [`Self::to_delta`] wrote: content that was left out is that of `base`.
+    /// The same for what [`Self::to_delta`] wrote: what was left out is that of `base`.
     pub fn from_delta(json: &[u8], base: &Self) -> Result<(Self, Told), BadBundle> {
         Self::read(json, Some(base))
     }
@@ -274,6 +278,9 @@ mod tests {
         assert!(!String::from_utf8_lossy(&json).contains("same"));
         assert_eq!(Bundle::from_delta(&json, &base).unwrap(), (new.clone(), Told { revision: 8, leased: true }));
         assert!(matches!(Bundle::from_json(&json), Err(BadBundle::Content(_))));
+        let all = new.to_delta(8, &HashMap::new());
+        assert!(matches!(Bundle::from_json(&all), Err(BadBundle::Nobody)), "it is for whoever has the base");
+        assert_eq!(Bundle::from_delta(&all, &base).unwrap().0, new);
         let other = bundle(vec![file("a", b"other")]).unwrap();
         assert!(matches!(Bundle::from_delta(&json, &other), Err(BadBundle::Content(_))));
         assert_eq!(Bundle::from_delta(&new.to_json(8), &base).unwrap().0, new);

@@ -281,15 +281,25 @@ impl Client {
         };
         let mut response = request.send().await.map_err(unreached)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let mut content =
-            Vec::with_capacity(usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(0).min(self.most));
-        while let Some(chunk) = response.chunk().await.map_err(unreached)? {
-            if content.len() + chunk.len() > self.most {
-                return Err(CallError::TooLarge { url: shown(&url), most: self.most });
+        // Mostly the only chunk, as it came.
+        let mut body = response.chunk().await.map_err(unreached)?.unwrap_or_default();
+        let mut content = Vec::new();
+        while body.len().max(content.len()) <= self.most
+            && let Some(chunk) = response.chunk().await.map_err(unreached)?
+        {
+            if content.is_empty() {
+                let length = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(0);
+                content.reserve(length.min(self.most));
+                content.extend_from_slice(&body);
             }
             content.extend_from_slice(&chunk);
         }
-        let body = Bytes::from(content);
+        if !content.is_empty() {
+            body = content.into();
+        }
+        if body.len() > self.most {
+            return Err(CallError::TooLarge { url: shown(&url), most: self.most });
+        }
         let request = RequestSignature { label: "sig1".into(), mac: signed.mac };
         let answer = Answer { status, headers, body, key: key.0 };
         verify_response(&key.1, &self.keyid, status.as_u16(), &answer.headers, &request, &answer.body).map_err(

@@ -13,7 +13,8 @@ const LEASED: &str = "leased";
 #[derive(Serialize, Deserialize)]
 struct Wire<'a> {
     role: Name,
-    machine: Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine: Option<Name>,
     revision: u64,
     digest: Sha256,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,11 +58,11 @@ struct WireFile<'a> {
 }
 
 impl Bundle {
-    /// The JSON; files that are `left_out` come without their content.
-    pub(super) fn json(&self, revision: u64, left_out: impl Fn(&File) -> bool) -> Vec<u8> {
+    /// The JSON, of nobody's where there is no `machine`; files that are `left_out` come without their content.
+    pub(super) fn json(&self, revision: u64, machine: Option<&Name>, left_out: impl Fn(&File) -> bool) -> Vec<u8> {
         let wire = Wire {
             role: self.role.clone(),
-            machine: self.machine.clone(),
+            machine: machine.cloned(),
             revision,
             digest: self.digest,
             digest_form: Some(Cow::Borrowed(canonical::form(&self.files))),
@@ -86,11 +87,12 @@ impl Bundle {
         json
     }
 
-    /// Reads JSON; content that was left out is that of `base`.
+    /// Reads JSON; machine and content that were left out are those of `base`.
     pub(super) fn read(json: &[u8], base: Option<&Self>) -> Result<(Self, Told), BadBundle> {
         let wire: Wire<'_> = serde_json::from_slice(json)?;
         let files = wire.files.into_iter().map(|file| file.read(base)).collect::<Result<_, _>>()?;
-        let mut bundle = Self::new(wire.role, wire.machine, wire.compose, files)?;
+        let machine = wire.machine.or_else(|| Some(base?.machine.clone())).ok_or(BadBundle::Nobody)?;
+        let mut bundle = Self::new(wire.role, machine, wire.compose, files)?;
         let known = |form| matches!(form, canonical::FORM | canonical::FORM_2);
         if wire.digest_form.as_deref().is_some_and(known) && bundle.digest != wire.digest {
             return Err(BadBundle::BundleDigest);

@@ -4,19 +4,21 @@
 use super::refusal::Refusal;
 use lockstep_edge::trace;
 use lockstep_shared::Problem;
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::oneshot;
 
-/// Below everything else (nice(1)).
-const NICENESS: i32 = 19;
+/// For the kernel such a processor is as good as idle: it brings others' work there (sched(7)), which a low priority
+/// alone does not.
+const LEAST: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
 
 /// Does `work` on a thread of its own that leaves the processors to all others first.
 pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     let (done, result) = oneshot::channel();
     let work = trace::carried(move || {
-        // On Linux a thread's own; where that isn't allowed the work is merely not set back.
-        let _ = setpriority_process(Some(gettid()), NICENESS);
+        // Where that isn't allowed the work is merely not set back.
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, LEAST);
         let _ = done.send(work());
     });
     let begun = std::thread::Builder::new().name("aside".to_owned()).spawn(work);
