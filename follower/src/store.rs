@@ -230,8 +230,10 @@ impl Store {
         touched.and(staged.swap(contents).map_err(WriteError::Halfway)?);
         *littered = false;
         *says_all = record.actions.is_empty() && record.applied.failed.is_none();
-        // For the log of the next start only: whatever it says, what is unproven is done again.
-        let _ = journal.note(Progress::Acting);
+        if !*says_all {
+            // For the log of the next start only: whatever it says, what is unproven is done again.
+            let _ = journal.note(Progress::Acting);
+        }
         Ok(())
     }
 

@@ -10,7 +10,8 @@ use crate::secrets::Used;
 use lockstep_shared::{Name, SafePath, Sha256};
 use rusqlite::{Transaction, TransactionBehavior, params};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many machines, files and groups of them the summary names.
 const NAMED: usize = 4;
@@ -59,14 +60,21 @@ impl Store {
         let source =
             self.put_list(&entries, |entry| revision.source.files.get(&entry.name).map(|file| &*file.bytes))?;
         let mut holdings = Holdings::new();
+        // Many machines' bundles are one and the same.
+        let mut lists: HashMap<Sha256, Vec<Sha256>> = HashMap::new();
         for (machine, bundle) in &revision.bundles {
             let known = before.get(machine).filter(|held| held.digest == bundle.digest && held.role == bundle.role);
             let held = if let Some(held) = known {
                 held.clone()
             } else {
-                let files = self.put_list(&FileEntry::list(bundle), |entry| {
-                    bundle.file(entry.path.as_str()).map(|file| &*file.content)
-                })?;
+                let files = match lists.entry(bundle.digest) {
+                    Entry::Occupied(list) => list.get().clone(),
+                    Entry::Vacant(list) => {
+                        let content =
+                            |entry: &FileEntry| bundle.file(entry.path.as_str()).map(|file| &*file.content);
+                        list.insert(self.put_list(&FileEntry::list(bundle), content)?).clone()
+                    }
+                };
                 Held { role: bundle.role.clone(), digest: bundle.digest, compose: bundle.compose.clone(), files }
             };
             holdings.insert(machine.clone(), held);
@@ -155,6 +163,7 @@ impl Store {
     fn touched(&self, before: &Holdings, after: &Holdings) -> Result<Vec<Touched>, StoreError> {
         let mut groups: BTreeMap<(Vec<SafePath>, u8), (Touch, Vec<Name>)> = BTreeMap::new();
         let names: BTreeSet<&Name> = before.keys().chain(after.keys()).collect();
+        let mut known: HashMap<_, Vec<SafePath>> = HashMap::new();
         for machine in names {
             let (was, is) = (before.get(machine), after.get(machine));
             if was == is {
@@ -165,9 +174,15 @@ impl Store {
                 (_, None) => Touch::Gone,
                 _ => Touch::Changed,
             };
-            let (gone, come) = self.differing_files(was, is)?;
-            let paths: BTreeSet<SafePath> = gone.into_iter().chain(come).map(|entry| entry.path).collect();
-            let group = groups.entry((paths.into_iter().collect(), touch as u8)).or_insert((touch, Vec::new()));
+            let paths = match known.entry((was.map(|held| &held.files), is.map(|held| &held.files))) {
+                Entry::Occupied(paths) => paths.get().clone(),
+                Entry::Vacant(paths) => {
+                    let (gone, come) = self.differing_files(was, is)?;
+                    let differing: BTreeSet<SafePath> = gone.into_iter().chain(come).map(|entry| entry.path).collect();
+                    paths.insert(differing.into_iter().collect()).clone()
+                }
+            };
+            let group = groups.entry((paths, touch as u8)).or_insert((touch, Vec::new()));
             group.1.push(machine.clone());
         }
         let short = |((files, _), (touch, machines)): ((Vec<SafePath>, u8), (Touch, Vec<Name>))| Touched {
