@@ -201,3 +201,55 @@ pub fn tar(bundle: &Bundle, time: i64) -> Vec<u8> {
 pub fn etag(digest: &Sha256) -> HeaderValue {
     HeaderValue::try_from(format!("\"{digest}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_shared::File;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn published(number: u64, machines: &[(&str, &str, &str)]) -> Published {
+        let bundle = |(role, machine, text): &(&str, &str, &str)| {
+            let files = ["a", "b"].map(|path| SafePath::new(path).unwrap());
+            let [same, other] = files;
+            let files = vec![File::plain(same, b"same".as_slice()), File::plain(other, text.as_bytes())];
+            (name(machine), Arc::new(Bundle::new(name(role), name(machine), None, files).unwrap()))
+        };
+        let bundles = machines.iter().map(bundle).collect();
+        Published::new(Revision { number, bundles, ..Revision::default() })
+    }
+
+    #[test]
+    fn who_goes_from_the_same_to_the_same_in_a_role_is_sent_one_delta() {
+        let before = published(1, &[("web", "w-1", "x"), ("web", "w-2", "x"), ("web", "w-3", "y"), ("db", "d-1", "x")]);
+        let after = published(2, &[("web", "w-1", "z"), ("web", "w-2", "z"), ("web", "w-3", "z"), ("db", "d-1", "z")]);
+        let after = after.after(&before);
+        let served = |machine: &str| (before.served[&name(machine)].clone(), after.served[&name(machine)].clone());
+        let delta = |machine: &str| {
+            let (had, has) = served(machine);
+            std::ptr::from_ref(has.delta(&had.bundle.digest).unwrap())
+        };
+        assert_eq!(delta("w-1"), delta("w-2"));
+        assert_ne!(delta("w-1"), delta("w-3"), "it had something else");
+        assert_ne!(delta("w-1"), delta("d-1"), "it has another role");
+        for machine in ["w-1", "w-2", "w-3", "d-1"] {
+            let (had, has) = served(machine);
+            let body = &has.delta(&had.bundle.digest).unwrap().get(Coding::Identity).bytes;
+            let (read, told) = Bundle::from_delta(body, &had.bundle).unwrap();
+            assert_eq!((&read, told.revision), (&*has.bundle, 2), "{machine} is itself, and has what it is to have");
+            assert!(!String::from_utf8_lossy(body).contains("same"));
+        }
+        // Once more: what was served two revisions ago is known too, and shared as well.
+        let last = published(3, &[("web", "w-1", "x"), ("web", "w-2", "u"), ("web", "w-3", "u"), ("db", "d-1", "z")]);
+        let last = last.after(&after);
+        let digest = |machine: &str| before.served[&name(machine)].bundle.digest;
+        let last = |machine: &str| last.served[&name(machine)].clone();
+        assert!(last("w-1").delta(&digest("w-1")).is_none(), "it is back at what it had: nothing differs");
+        assert!(last("w-2").delta(&digest("w-2")).is_some() && last("w-3").delta(&digest("w-3")).is_some());
+        let middle = after.served[&name("w-2")].bundle.digest;
+        assert!(std::ptr::eq(last("w-2").delta(&middle).unwrap(), last("w-3").delta(&middle).unwrap()));
+    }
+}

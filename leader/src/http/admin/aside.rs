@@ -31,3 +31,15 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_runs_on_what_processors_have_left() {
+        let policy = aside(thread_priority::thread_schedule_policy).await.ok().unwrap();
+        assert_eq!(policy.unwrap(), LEAST);
+        assert_ne!(thread_priority::thread_schedule_policy().unwrap(), LEAST, "and nothing else does");
+    }
+}
