@@ -24,7 +24,9 @@ const LITTLE: Duration = Duration::from_millis(1);
 /// objects for programs (`json`; `docs/monitoring.md` has their fields).
 pub(crate) fn log() -> Result<(), Failed> {
     let filter = EnvFilter::try_from_env("LOCKSTEP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A line that can't be written, on a full disk, is lost: told on the same standard error it would end the program.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter);
+    let lines = lines.with_writer(std::io::stderr).with_target(false);
     let format = std::env::var(FORMAT).unwrap_or_default();
     let _ = match format.as_str() {
         "json" => lines.json().flatten_event(true).with_span_list(false).try_init(),

@@ -16,6 +16,8 @@ pub struct Report {
     pub running: Option<Sha256>,
     /// The apply that it speaks of, and what that applies.
     pub apply: Option<(String, Option<Sha256>)>,
+    /// The last apply that ended and changed something, where another one came right after it.
+    pub changed: Option<String>,
     /// What failed there.
     pub failed: Option<Failure>,
     /// Why the last apply failed, whether or not it is tried again.
@@ -63,6 +65,7 @@ impl From<&api::Status> for Report {
             state: status.state,
             running: status.running.as_ref().map(|running| running.digest),
             apply: status.apply.as_ref().map(|apply| (apply.id.clone(), apply.digest)),
+            changed: status.last_change.as_ref().map(|apply| apply.id.clone()),
             failed: failed.or(refused),
             error: status.apply.as_ref().and_then(|apply| apply.error.clone()),
         }
@@ -81,6 +84,7 @@ impl Report {
         match (same, self.state) {
             (true, api::State::Applying) => false,
             (true, _) => true,
+            _ if self.changed.as_ref() == Some(&held.apply) => true,
             // After a restart of the follower, what is left of it is done under another name.
             (false, api::State::Applying)
                 if self.apply.as_ref().is_some_and(|(_, digest)| *digest == Some(held.digest)) =>

@@ -16,6 +16,9 @@ pub(super) const SILENT: i64 = 150;
 pub struct Rollout {
     /// The revision.
     pub revision: u64,
+    /// The last one before it that was through.
+    #[serde(default)]
+    pub good: Option<u64>,
     /// When it began, Unix seconds.
     pub started: i64,
     /// How it goes.
@@ -209,8 +212,14 @@ impl Rollout {
                 member.progress = Progress::Offered;
             }
         }
+        let good = match ground.last {
+            // What failed or was replaced on its way is nothing to go back to, also for machines that it changed nothing for.
+            Some(last) if !matches!(last.phase, Phase::Done { .. }) => last.good(),
+            _ => Some(ground.revision).filter(|revision| *revision > 0),
+        };
         Self {
             revision,
+            good,
             started: ground.now,
             strategy,
             phase: Phase::Running,
@@ -255,9 +264,10 @@ impl Rollout {
         matches!(self.phase, Phase::Running | Phase::Pausing { .. })
     }
 
-    /// The latest revision that is good for a machine of it.
+    /// The last revision before it that was through. One that an earlier version stored doesn't say: the latest that
+    /// is good for a machine of it.
     pub fn good(&self) -> Option<u64> {
-        self.members.values().filter_map(|member| Some(member.good.as_ref()?.revision)).max()
+        self.good.or_else(|| self.members.values().filter_map(|member| Some(member.good.as_ref()?.revision)).max())
     }
 
     /// How many machines have it, of how many.
