@@ -187,6 +187,45 @@ fn who_is_notified_restarts_as_soon_as_the_one_before_is_through() {
 }
 
 #[test]
+fn a_canary_that_gets_unhealthy_in_the_pause_is_the_last_that_had_it() {
+    let machines = ["web-1", "web-2"];
+    let mut platform = Platform::new(&machines.map(|name| (name, "web")));
+    platform.settings(&[("A", "one")]);
+    platform.template("web/app/conf/x.conf.hbs", "{{A}}\n");
+    platform.start_leader();
+    let first = machines.map(|name| platform.follower(name));
+    platform.until("all have their file", |fleet| fleet.machines.iter().all(|machine| runs(machine, 1)));
+    drop(first);
+    let projects = machines.map(Project::new);
+    let health = ["--health-cmd=grep one /app/conf/x.conf || ! test -e /tmp/sick", "--health-interval=200ms"];
+    let begun = machines.iter().zip(&projects).map(|(machine, project)| {
+        let mount = format!("{}:/app/conf:ro", platform.data(machine).join("app/conf").display());
+        let options = [health[0], health[1], "--health-retries=2", "-v", &mount];
+        let container = project.run("app", &options, BUSYBOX, &["sh", "-c", SERVICE]);
+        (container, platform.docker_follower(machine, project))
+    });
+    let (containers, _followers): (Vec<String>, Vec<Process>) = begun.unzip();
+    platform.until("all are there, healthy", |fleet| {
+        let there = |status: &Status| status.engine && status.containers.len() == 1;
+        let health = |container| Engine::docker(&["inspect", "-f", "{{.State.Health.Status}}", container]);
+        fleet.machines.iter().all(|machine| machine.status.as_ref().is_some_and(there))
+            && containers.iter().all(|container| health(container) == "healthy")
+    });
+    platform.platform_yml("settings: {A: two}\n");
+    platform.good(&["publish", "--yes", "--detach", "--canary=web-1", "--pause", "10m"]);
+    platform.until("the canary has it", |fleet| phase(fleet) == Some(Phase::Pausing));
+    assert_eq!(content(&platform, "web-1"), "two\n");
+    Engine::docker(&["exec", &containers[0], "touch", "/tmp/sick"]);
+    let fleet = platform.until("it is taken back", |fleet| {
+        phase(fleet) == Some(Phase::Returned) && fleet.machines.iter().all(|machine| runs(machine, 1))
+    });
+    assert!(machines.iter().all(|machine| content(&platform, machine) == "one\n"));
+    assert!(!Engine::docker(&["logs", &containers[1]]).contains("two"), "it never got there");
+    let told = format!("{:?}", fleet.rollout);
+    assert!(told.contains("became unhealthy after it was proven"), "{told}");
+}
+
+#[test]
 fn a_leader_that_is_killed_between_two_waves_goes_on_where_it_was() {
     let (mut platform, machines) = platform(2);
     let followers = files_only(&platform, &machines[..5]);

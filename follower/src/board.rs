@@ -26,6 +26,8 @@ pub struct Board {
     repairs: AtomicU64,
     watches: AtomicBool,
     away_since: Mutex<Option<Instant>>,
+    /// When containers were last acted on.
+    acted: Mutex<Option<Instant>>,
     took: Histogram,
     undos: AtomicU64,
 }
@@ -61,6 +63,7 @@ impl Board {
             repairs: AtomicU64::new(0),
             watches: AtomicBool::new(false),
             away_since: Mutex::default(),
+            acted: Mutex::default(),
             took: Histogram::new(APPLY_BOUNDS),
             undos: AtomicU64::new(0),
         }
@@ -149,6 +152,9 @@ impl Board {
         (if failed { &self.failed } else { &self.succeeded }).fetch_add(1, Ordering::Relaxed);
         let millis: f64 = apply.took_ms.iter().map(|(_, took)| took).sum();
         self.took.observe(Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default());
+        if !apply.actions.is_empty() {
+            *self.acted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         self.status.send_modify(|status| {
             status.state = if failed || bundle.is_some() { State::Failed } else { State::Applied };
             let changed = !apply.files.is_empty() || !apply.actions.is_empty();
@@ -171,6 +177,12 @@ impl Board {
             status.containers = shown;
             false
         });
+    }
+
+    /// Whether containers were acted on within this time.
+    pub fn acted_within(&self, time: Duration) -> bool {
+        let acted = self.acted.lock().unwrap_or_else(PoisonError::into_inner);
+        acted.is_some_and(|acted| acted.elapsed() < time)
     }
 
     /// Where files are written, as the engine sees it: elsewhere for a follower in a container.

@@ -11,10 +11,15 @@ use lockstep_edge::random::fraction;
 use lockstep_shared::api::Status;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How often the leader hears of this machine even if nothing happens.
 const EVERY: Duration = Duration::from_mins(1);
+/// For so long after containers were acted on they are looked at so often: what gets unhealthy then may still end a
+/// rollout, and how they are is told as it changes.
+const SOAK: Duration = Duration::from_mins(1);
+const SOAKING: Duration = Duration::from_secs(5);
 /// What changes within this time is told at once, an apply that is over by then only as a whole. Until then others who
 /// were told of the same publication have the leader, and perhaps the machine, for their files.
 pub const GATHER: Duration = Duration::from_millis(50);
@@ -48,9 +53,7 @@ pub async fn run(
                 board.leader_seen();
                 backoff.reset();
                 told = true;
-                if timeout(EVERY, changes.changed()).await.is_err() {
-                    refresh(&board, engine.as_deref()).await;
-                }
+                until_news(&board, engine.as_deref(), &mut changes).await;
                 sleep(GATHER).await;
             }
             Err(error) => {
@@ -63,6 +66,23 @@ pub async fn run(
                 sleep(error.retry_after().map_or_else(|| backoff.next_wait(), |wait| wait + wait.mul_f64(fraction())))
                     .await;
             }
+        }
+    }
+}
+
+/// Resolves once there is something to tell.
+async fn until_news(board: &Board, engine: Option<&Engine>, changes: &mut watch::Receiver<Status>) {
+    let told = Instant::now();
+    loop {
+        let wait = if board.acted_within(SOAK) { SOAKING } else { EVERY };
+        let left = EVERY.saturating_sub(told.elapsed());
+        if timeout(wait.min(left), changes.changed()).await.is_ok() {
+            return;
+        }
+        let before = board.status().containers;
+        refresh(board, engine).await;
+        if told.elapsed() >= EVERY || board.status().containers != before {
+            return;
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Report {
     pub changed: Option<String>,
     /// What failed there.
     pub failed: Option<Failure>,
+    /// What was proven there and is not well any more: it ends a rollout that is still under way.
+    pub unwell: Option<Box<Failure>>,
     /// Why the last apply failed, whether or not it is tried again.
     pub error: Option<String>,
 }
@@ -56,10 +58,8 @@ impl From<&api::Status> for Report {
         // What a check refused changed nothing there, and is no better elsewhere; each attempt is told as a failure of its own.
         let refused = apply.filter(|apply| apply.refused && status.state == api::State::Failed);
         let refused = refused.and_then(|apply| {
-            let attempt = Sha256::of(apply.id.as_bytes()).to_string();
-            let since = i64::from_str_radix(&attempt[..15], 16).unwrap_or_default();
             let why = apply.error.clone().unwrap_or_default();
-            Some(Failure { digest: apply.digest?, since, why, undone: false })
+            Some(Failure { digest: apply.digest?, since: number(&apply.id), why, undone: false })
         });
         Self {
             state: status.state,
@@ -67,9 +67,34 @@ impl From<&api::Status> for Report {
             apply: status.apply.as_ref().map(|apply| (apply.id.clone(), apply.digest)),
             changed: status.last_change.as_ref().map(|apply| apply.id.clone()),
             failed: failed.or(refused),
+            unwell: unwell(status).map(Box::new),
             error: status.apply.as_ref().and_then(|apply| apply.error.clone()),
         }
     }
+}
+
+/// Tells one apply from the next.
+fn number(apply: &str) -> i64 {
+    i64::from_str_radix(&Sha256::of(apply.as_bytes()).to_string()[..15], 16).unwrap_or_default()
+}
+
+/// A container that was healthy when its restart was proven, and is not any more.
+fn unwell(status: &api::Status) -> Option<Failure> {
+    let settled = status.state == api::State::Applied;
+    let change = status.last_change.as_ref().filter(|change| settled && change.error.is_none())?;
+    let started = |service: &str| {
+        let afresh = |action: &api::Action| matches!(action.verb.as_str(), "restart" | "recreate" | "create");
+        change
+            .actions
+            .iter()
+            .any(|action| action.service == service && afresh(action) && action.outcome == api::Outcome::Proven)
+    };
+    let sick = |container: &&api::Container| container.health == "unhealthy" || container.state == "restarting";
+    let container = status.containers.iter().filter(sick).find(|container| started(&container.service))?;
+    let what = if container.state == "restarting" { "died" } else { "became unhealthy" };
+    let name = &container.name;
+    let why = format!("{}: {name} {what} after it was proven: docker logs {name}, there", container.service);
+    Some(Failure { digest: change.digest?, since: number(&change.id), why, undone: false })
 }
 
 impl Report {

@@ -95,7 +95,7 @@ impl State {
             effects.extend([Effect::KeepLease(name.clone()), Effect::Shown(name.clone())]);
         }
         let Some(rollout) = &mut self.rollout else { return };
-        let returned = matches!(rollout.phase, Phase::Returned(_));
+        let (returned, running) = (matches!(rollout.phase, Phase::Returned(_)), rollout.is_running());
         let Some(member) = rollout.members.get_mut(name) else { return };
         if ended.is_some_and(|held| held.digest == member.digest)
             && report.proves(&member.digest)
@@ -106,15 +106,17 @@ impl State {
         let before = member.progress;
         match before {
             Progress::Offered | Progress::Applying | Progress::Done | Progress::Failed => {
-                let failure = report.failed.as_ref();
-                let failure =
-                    failure.filter(|failed| failed.digest == member.digest && member.failure != Some(failed.since));
+                let ours = |failed: &&Failure| failed.digest == member.digest;
+                let unwell = report.unwell.as_deref().filter(ours);
+                let failure = report.failed.as_ref().filter(ours).or(unwell.filter(|_| running));
+                let failure = failure.filter(|failed| member.failure != Some(failed.since));
                 if let Some(Failure { since, why, undone, .. }) = failure {
                     (member.failure, member.undone) = (Some(*since), *undone);
                     self.fail(name, why, now, effects);
                     return;
                 }
-                if report.proves(&member.digest) {
+                let sick = before == Progress::Failed && unwell.is_some();
+                if report.proves(&member.digest) && !sick {
                     // One that was given up, and is late, goes back like the others; one that was told to try again doesn't.
                     let back = returned && member.good.is_some() && !member.undone;
                     member.become_(if back { Progress::Returning } else { Progress::Done }, now);

@@ -118,8 +118,7 @@ impl Fleet {
                 why: "it died".to_owned(),
                 undone: true,
             }),
-            changed: None,
-            error: None,
+            ..Report::default()
         };
         self.step(Event::Report(name.clone(), report)).unwrap();
     }
@@ -245,6 +244,46 @@ fn a_failure_in_the_second_wave_returns_the_first() {
     assert_eq!(fleet.offered_new(), BTreeSet::from([name("core-1")]));
     fleet.all(40);
     assert!(matches!(fleet.rollout().phase, Phase::Done { .. }));
+}
+
+#[test]
+fn a_canary_that_gets_unhealthy_after_its_proof_ends_it_in_the_pause_and_not_later() {
+    let sick = |fleet: &Fleet, canary: &Name, revision: u64| {
+        let unwell =
+            Failure { digest: digest(revision, canary), since: 7, why: "it is unhealthy".into(), undone: false };
+        let apply = Some(("apply".to_owned(), Some(digest(revision, canary))));
+        let running = Some(fleet.machines[canary].running);
+        Report { state: api::State::Applied, running, apply, unwell: Some(Box::new(unwell)), ..Report::default() }
+    };
+    for on_failure in ["return", "stop"] {
+        let mut fleet = Fleet::new(9);
+        let canary = name("core-2");
+        let waves =
+            format!(r#"{{"canary": ["core-2"], "waves": ["100%"], "pauseSeconds": 60, "onFailure": "{on_failure}"}}"#);
+        fleet.begin(2, strategy(&waves));
+        fleet.all(20);
+        assert!(matches!(fleet.rollout().phase, Phase::Pausing { .. }), "{:?}", fleet.rollout().phase);
+        let report = sick(&fleet, &canary, 2);
+        fleet.step(Event::Report(canary.clone(), report.clone())).unwrap();
+        assert!(matches!(fleet.rollout().phase, Phase::Returned(_) | Phase::Stopped(_)), "{on_failure}");
+        // It says so until it has what it had before, and is not taken for well meanwhile.
+        fleet.step(Event::Report(canary.clone(), report)).unwrap();
+        assert_eq!(
+            (fleet.rollout().members[&canary].progress, fleet.offered(&canary)),
+            (Progress::Failed, digest(1, &canary))
+        );
+        fleet.all(40);
+        assert!(fleet.machines.iter().all(|(name, machine)| machine.running == digest(1, name)), "{on_failure}");
+    }
+    // Once everybody has it, it is the container's own trouble.
+    let mut fleet = Fleet::new(3);
+    let canary = name("core-1");
+    fleet.begin(2, Strategy::default());
+    fleet.all(40);
+    assert!(matches!(fleet.rollout().phase, Phase::Done { .. }));
+    let report = sick(&fleet, &canary, 2);
+    fleet.step(Event::Report(canary.clone(), report)).unwrap();
+    assert_eq!(fleet.rollout().members[&canary].progress, Progress::Done);
 }
 
 #[test]

@@ -70,8 +70,7 @@ impl Store {
                 let files = match lists.entry(bundle.digest) {
                     Entry::Occupied(list) => list.get().clone(),
                     Entry::Vacant(list) => {
-                        let content =
-                            |entry: &FileEntry| bundle.file(entry.path.as_str()).map(|file| &*file.content);
+                        let content = |entry: &FileEntry| bundle.file(entry.path.as_str()).map(|file| &*file.content);
                         list.insert(self.put_list(&FileEntry::list(bundle), content)?).clone()
                     }
                 };
