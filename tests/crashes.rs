@@ -1,6 +1,6 @@
 //! kill -9, full disks and folders that aren't as they should be.
 
-use crate::harness::{Engine, Platform, text, tree, write};
+use crate::harness::{BINARY, Engine, Platform, Process, text, tree, write};
 use lockstep_shared::api::State;
 use std::fs;
 use std::process::Command;
@@ -101,6 +101,22 @@ fn a_full_disk_changes_nothing_and_is_told() {
     assert_eq!(tree(&data), before);
     drop(follower);
     drop(small);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let mut platform = many();
+    let mute = ["sh", "-c", "exec \"$0\" \"$@\" 2>/dev/full"];
+    let mut leader = Command::new(mute[0]);
+    leader.args(&mute[1..]).arg(BINARY).arg("leader").arg("--root").arg(platform.leader_root());
+    platform.lead(Process::start(leader));
+    platform.write_follower_config("core-1", &platform.leader_url(), &serde_json::Value::Null);
+    let follower = platform.start_follower_in("core-1", &mute);
+    platform.publish();
+    platform.platform_yml("settings: {V: 'v1'}\n");
+    platform.publish();
+    assert_eq!(versions(&platform), ["value v1"]);
+    assert_eq!((follower.log().as_str(), platform.leader().log().as_str()), ("", ""), "nothing of it was told");
 }
 
 /// A tmpfs of its own size, unmounted when dropped.

@@ -126,9 +126,13 @@ impl Platform {
         let mut command = Command::new(BINARY);
         command.arg("leader").arg("--root").arg(self.leader_root());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let process = Process::start(command);
-        let url = process.ready();
-        self.leader = Some(process);
+        self.lead(Process::start(command))
+    }
+
+    /// Goes on with this process as its leader, once that is ready.
+    pub(crate) fn lead(&mut self, leader: Process) -> String {
+        let url = leader.ready();
+        self.leader = Some(leader);
         url
     }
 

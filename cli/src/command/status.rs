@@ -48,8 +48,12 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     if options.watch {
         return watch(&socket, &options).await;
     }
-    let fleet = narrowed(socket.get("/admin/fleet").await?, &options)?;
+    let whole: Fleet = socket.get("/admin/fleet").await?;
+    let mut fleet = narrowed(whole.clone(), &options)?;
     if options.json {
+        let now = lockstep_edge::clock::now();
+        // The screen says how many are well, too.
+        fleet.machines.retain(|machine| !options.bad || !super::trouble::troubles(machine, &whole, now).is_empty());
         print_json(&fleet)?;
     } else {
         let entry = published(&socket).await;
@@ -124,12 +128,9 @@ fn narrowed(mut fleet: Fleet, options: &Options) -> Result<Fleet, Failed> {
             names(|machine| &machine.role)
         )));
     }
-    let now = lockstep_edge::clock::now();
-    let whole = fleet.clone();
     fleet.machines.retain(|machine| {
         options.role.as_ref().is_none_or(|role| machine.role == *role)
             && options.machine.as_ref().is_none_or(|name| machine.name == *name)
-            && (!options.bad || !super::trouble::troubles(machine, &whole, now).is_empty())
     });
     Ok(fleet)
 }

@@ -117,7 +117,8 @@ pub(crate) fn plan(root: &Path, wish: Wish) -> Result<Result<Plan, Follower>, Fa
     let listen = match wish.listen {
         Listen::At(address) => address,
         Listen::Usual => first_free(SocketAddr::new(local.unwrap_or(IpAddr::from([127, 0, 0, 1])), PORT))?,
-        Listen::Not => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), PORT),
+        // For who asks on the machine.
+        Listen::Not => first_free(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), PORT))?,
     };
     // Before anything is used up: a token lets in once.
     if wish.listen != Listen::Not {
