@@ -92,6 +92,32 @@ fn every_mistake_has_its_words() {
 }
 
 #[test]
+fn a_compose_file_that_machines_would_not_take_is_not_published() {
+    let mut platform = right();
+    platform.template("core/pryv.yml", "services:\n  nginx: {image: nginx}\n");
+    platform.start_leader();
+    let before = platform.fleet();
+    let refused = |what: &str| {
+        for command in [&["validate"][..], &["plan"], &["publish", "--yes"]] {
+            let said = platform.refused(command);
+            assert!(said.contains(what), "{command:?}: {said}");
+        }
+        assert_eq!(platform.fleet().revision, before.revision);
+    };
+    platform.template("core/role.yml", "files:\n  nginx/**: {check: {in: ngnix, command: [nginx, -t]}}\n");
+    refused(
+        "core/role.yml:2:26: check of nginx/conf/nginx.conf: pryv.yml has no service ngnix; services there: nginx; did you mean nginx?",
+    );
+    platform.template("core/role.yml", "files:\n  nginx/**: {services: [nginx]}\n");
+    platform.template("core/pryv.yml", "services: [\n");
+    refused("core/pryv.yml:2:1: the compose file can't be read: ");
+    platform.template("core/pryv.yml", "volumes: {}\n");
+    refused("core/pryv.yml:1:1: the compose file has no services: ");
+    platform.template("core/role.yml", "files:\n  pryv.yml: {validate: false}\n");
+    platform.good(&["validate"]);
+}
+
+#[test]
 fn an_invalid_edit_publishes_nothing() {
     let mut platform = right();
     platform.start_leader();

@@ -9,6 +9,7 @@ pub mod backup;
 pub mod blame;
 pub mod certificates;
 pub mod chronicle;
+pub mod compose;
 pub mod config;
 pub mod desk;
 pub mod difference;

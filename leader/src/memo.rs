@@ -2,6 +2,7 @@
 //! inputs are never rendered twice, not for the next machine and not for the
 //! next plan. Knows nothing that rendering anew would not give.
 
+use crate::compose::Services;
 use crate::platform::Settings;
 use crate::platform::values::{SecretValues, Values};
 use crate::render::{Common, Machine};
@@ -19,6 +20,7 @@ const ROUNDS: u64 = 4;
 pub struct Memo {
     compiled: Option<(Sha256, Arc<Compiled>)>,
     rendered: HashMap<Sha256, Kept>,
+    composed: HashMap<Sha256, (Services, u64)>,
     round: u64,
     made: usize,
     remarks: BTreeSet<String>,
@@ -66,6 +68,7 @@ impl Memo {
         self.round += 1;
         let oldest = self.round.saturating_sub(ROUNDS);
         self.rendered.retain(|_, kept| kept.round >= oldest);
+        self.composed.retain(|_, (_, round)| *round >= oldest);
         self.made = 0;
     }
 
@@ -95,6 +98,18 @@ impl Memo {
     pub fn keep(&mut self, key: Sha256, content: Arc<[u8]>, sha256: Sha256) {
         self.made += 1;
         self.rendered.insert(key, Kept { content, sha256, round: self.round });
+    }
+
+    /// The services of the compose file with this hash, if it was found to be right.
+    pub fn services(&mut self, sha256: &Sha256) -> Option<Services> {
+        let (services, round) = self.composed.get_mut(sha256)?;
+        *round = self.round;
+        Some(services.clone())
+    }
+
+    /// The services of a compose file that is right.
+    pub fn keep_services(&mut self, sha256: Sha256, services: Services) {
+        self.composed.insert(sha256, (services, self.round));
     }
 }
 

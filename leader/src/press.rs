@@ -232,7 +232,10 @@ impl Press {
             Drafts::Ignored => source.text(PLATFORM).ok().flatten().map(Platform::machines_named).unwrap_or_default(),
             Drafts::Read | Drafts::Kept => self.config.members.disabled(),
         };
-        let release = Release::compile_naming(&source, &machines, &also, &mut self.memo);
+        let mut release = Release::compile_naming(&source, &machines, &also, &mut self.memo);
+        if matches!(drafts, Drafts::Ignored) {
+            release = release.as_published();
+        }
         let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store), drafts);
         let bundles = release.render(&machines, &machines, &mut secrets, number, &mut self.memo)?;
         let revision = Revision {

@@ -2,6 +2,7 @@
 //! validating, planning, publishing and offline rendering share.
 
 use crate::certificates;
+use crate::compose;
 use crate::config::Config;
 use crate::fault::{Fault, Faults};
 use crate::memo::{self, Compiled, Ingredients, Memo};
@@ -26,6 +27,8 @@ pub struct Release {
     /// What the platform says.
     pub platform: Platform,
     faults: Vec<Fault>,
+    /// Whether it is still to be published, and so judged.
+    judged: bool,
     /// What it was read from, for the lines that faults show.
     source: Source,
 }
@@ -102,7 +105,15 @@ impl Release {
             );
             faults.push(Fault::new(crate::config::FILE, what));
         }
-        Self { compiled, platform, faults, source: source.clone() }
+        Self { compiled, platform, faults, judged: true, source: source.clone() }
+    }
+
+    /// The same, without what is judged only of what is to be published: a
+    /// source that was published once has to render for machines that join.
+    #[must_use]
+    pub fn as_published(mut self) -> Self {
+        self.judged = false;
+        self
     }
 
     /// Renders every machine in `wanted`; `all` are those that templates see.
@@ -171,6 +182,9 @@ impl Release {
                 }
                 Err(wrong) => add(wrong),
             }
+        }
+        if self.judged {
+            add(compose::faults(&templates.roles, wanted, &bundles, memo));
         }
         memo.remark(remarks);
         if faults.is_empty() {

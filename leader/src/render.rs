@@ -132,11 +132,11 @@ pub fn bundle(
             sha256,
             content,
             on_change: file.rule.on_change.clone(),
-            services: file.rule.services.clone(),
+            services: file.rule.services.iter().map(|named| named.service.clone()).collect(),
             containers: file.rule.containers.clone(),
             check: file.rule.check.clone(),
             on_drift: file.rule.on_drift,
-            check_in: file.rule.check_in.clone(),
+            check_in: file.rule.check_in.as_ref().map(|named| named.service.clone()),
             check_seconds: file.rule.check_seconds,
             volume: file.rule.volume.clone(),
         });

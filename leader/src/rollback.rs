@@ -250,7 +250,7 @@ impl Press {
             known.push(Machine { name: name.clone(), role: bundle.role.clone(), addresses: Vec::new(), url: None });
         }
         let mut memo = Memo::default();
-        let release = Release::compile(&old.source, &known, &mut memo);
+        let release = Release::compile(&old.source, &known, &mut memo).as_published();
         let mut secrets = Secrets::new(self.env.iter().cloned(), Some(&self.store), Drafts::Ignored);
         let number = self.store.last_number()? + 1;
         let bundles = release.render(std::slice::from_ref(machine), declared, &mut secrets, number, &mut memo)?;

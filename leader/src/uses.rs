@@ -99,7 +99,7 @@ impl<'r> Uses<'r> {
                 template: file.1.name.clone(),
                 machines: self.machines_of(role),
                 through: by,
-                services: file.1.rule.services.clone(),
+                services: file.1.rule.services.iter().map(|named| named.service.clone()).collect(),
                 containers: file.1.rule.containers.clone(),
             });
         }

@@ -66,7 +66,8 @@ fn render(config: &Config, role: &str, machine: Option<&str>) -> Result<Arc<Bund
     };
     let source = Source::read(&config.platform, &config.templates)?;
     let mut memo = Memo::default();
-    let release = Release::compile_naming(&source, &all, &config.members.disabled(), &mut memo);
+    // Looked at, not published: and one machine alone doesn't tell which services its role has.
+    let release = Release::compile_naming(&source, &all, &config.members.disabled(), &mut memo).as_published();
     if !release.compiled.templates.roles.contains_key(&role) {
         let roles: Vec<&str> = release.compiled.templates.roles.keys().map(Name::as_str).collect();
         return Err(failed(format!("no role is called {role}; roles of this release: {}", roles.join(", "))));

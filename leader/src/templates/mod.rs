@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub use analyse::Takes;
 pub use expression::Expression;
 pub use helpers::{is_known as is_helper, unset};
-pub use role::Rule;
+pub use role::{Named, Rule};
 
 /// The folder with templates that others take in; not a role.
 const PARTIALS: &str = "partials";

@@ -5,6 +5,15 @@ use crate::yaml::{self, Kind, Node};
 use globset::{GlobBuilder, GlobMatcher};
 use lockstep_shared::{Mode, OnChange, OnDrift, Owner, SafePath, VolumePath};
 
+/// A compose service as `role.yml` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The service.
+    pub service: String,
+    /// Line and column of the name.
+    pub at: (usize, usize),
+}
+
 /// What is said of a file. Where several globs match, the later one wins, key by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
@@ -15,7 +24,7 @@ pub struct Rule {
     /// The verb when it changes.
     pub on_change: Option<OnChange>,
     /// Compose services it concerns, instead of those found by their mounts.
-    pub services: Vec<String>,
+    pub services: Vec<Named>,
     /// Containers it concerns, by name.
     pub containers: Vec<String>,
     /// A command that must succeed on the staged file.
@@ -25,7 +34,7 @@ pub struct Rule {
     /// Whether what it renders to has to be what its extension says (`.json`, `.yml`, ...); it has to, by default.
     pub validate: Option<bool>,
     /// The compose service in whose image it runs, instead of on the machine.
-    pub check_in: Option<String>,
+    pub check_in: Option<Named>,
     /// How long it may take.
     pub check_seconds: Option<u16>,
     /// Where the file goes in a named volume, instead of the data folder.
@@ -106,22 +115,21 @@ impl Manifest {
         let mut rule = Rule::default();
         for written in self.rules.iter().filter(|written| written.glob.is_match(path.as_str())) {
             let more = &written.rule;
-            let list = |old: &mut Vec<String>, new: &Vec<String>| {
-                if !new.is_empty() {
-                    old.clone_from(new);
-                }
-            };
             rule.mode = more.mode.or(rule.mode);
             rule.owner = more.owner.or(rule.owner);
             rule.on_change = more.on_change.clone().or(rule.on_change);
-            list(&mut rule.services, &more.services);
-            list(&mut rule.containers, &more.containers);
+            if !more.services.is_empty() {
+                rule.services.clone_from(&more.services);
+            }
+            if !more.containers.is_empty() {
+                rule.containers.clone_from(&more.containers);
+            }
             // A check is one thing: what an earlier rule says of it doesn't mix in.
             if !more.check.is_empty() {
+                rule.check.clone_from(&more.check);
                 rule.check_in.clone_from(&more.check_in);
                 rule.check_seconds = more.check_seconds;
             }
-            list(&mut rule.check, &more.check);
             rule.on_drift = more.on_drift.or(rule.on_drift);
             rule.validate = more.validate.or(rule.validate);
             if let Some((volume, folder)) = &written.volume {
@@ -167,7 +175,7 @@ fn rule(file: &str, body: &Node, faults: &mut Vec<Fault>) -> (Rule, Volume) {
             "mode" => Mode::try_from(text).map(|mode| rule.mode = Some(mode)).map_err(|bad| bad.to_string()),
             "owner" => Owner::try_from(text).map(|owner| rule.owner = Some(owner)).map_err(|bad| bad.to_string()),
             "on_change" => on_change(value).map(|verb| rule.on_change = Some(verb)),
-            "services" => words(value).map(|words| rule.services = words),
+            "services" => services(value).map(|services| rule.services = services),
             "containers" => words(value).map(|words| rule.containers = words),
             "drift" => {
                 OnDrift::try_from(&*text).map(|policy| rule.on_drift = Some(policy)).map_err(|bad| bad.to_string())
@@ -210,7 +218,8 @@ fn check(node: &Node, rule: &mut Rule) -> Result<(), String> {
         .map_err(|what| format!("command {what}"))?;
     if let Some(service) = node.get("in") {
         let named = service.text().filter(|text| !text.is_empty());
-        rule.check_in = Some(named.ok_or("in has to be a service of the compose file")?.to_owned());
+        let named = named.ok_or("in has to be a service of the compose file")?.to_owned();
+        rule.check_in = Some(Named { service: named, at: service.at });
     }
     if let Some(seconds) = node.get("seconds") {
         let number =
@@ -245,6 +254,11 @@ fn on_change(node: &Node) -> Result<OnChange, String> {
         return Ok(OnChange::Exec(command));
     }
     OnChange::try_from(text.to_owned()).map_err(|bad| bad.to_string())
+}
+
+fn services(node: &Node) -> Result<Vec<Named>, String> {
+    let places = node.list().unwrap_or_default().iter().map(|item| item.at);
+    Ok(words(node)?.into_iter().zip(places).map(|(service, at)| Named { service, at }).collect())
 }
 
 fn words(node: &Node) -> Result<Vec<String>, String> {
@@ -302,7 +316,10 @@ mod tests {
         assert!(faults.is_empty(), "{faults:?}");
         let rule = |path: &str| manifest.rule(&SafePath::new(path).unwrap());
         let (all, plain) = (rule("b/x"), rule("a/x"));
-        assert_eq!((all.check.len(), all.check_in.as_deref(), all.check_seconds), (2, Some("web"), Some(5)));
+        assert_eq!(
+            (all.check.len(), all.check_in.map(|named| named.service), all.check_seconds),
+            (2, Some("web".to_owned()), Some(5))
+        );
         assert_eq!((plain.check.len(), plain.check_in, plain.check_seconds), (1, None, None));
     }
 

@@ -197,7 +197,12 @@ pub fn parse_to(file: &str, text: &str, deepest: usize) -> Result<Node, Fault> {
 
 /// Whether a text is YAML at all: any number of documents, any tags and keys.
 pub fn check(file: &str, text: &str) -> Result<(), Fault> {
-    documents(file, text, true, DEEPEST).map(drop)
+    foreign(file, text).map(drop)
+}
+
+/// Somebody else's YAML: all its documents, with any tags and keys.
+pub fn foreign(file: &str, text: &str) -> Result<Vec<Node>, Fault> {
+    documents(file, text, true, DEEPEST)
 }
 
 fn documents(file: &str, text: &str, foreign: bool, deepest: usize) -> Result<Vec<Node>, Fault> {
