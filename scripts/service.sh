@@ -113,10 +113,15 @@ run_native() {
     [[ -z $ready ]] || break
     if ! alive "$pid"; then
       rm -f -- "$pid_file"
-      note "The $role ended before it was ready. The end of its log:"
-      tail -c "+$((offset + 1))" -- "$log" | tail -n 20 | sed 's/^/  | /' >&2
-      printf '  the whole log: %s\n' "$log" >&2
-      printf '  check the files: %s validate --root %q\n' "$BINARY" "$ROOT" >&2
+      if (($(stat -c %s -- "$log") > offset)); then
+        note "The $role ended before it was ready. The end of its log:"
+        tail -c "+$((offset + 1))" -- "$log" | tail -n 20 | sed 's/^/  | /' >&2
+        printf '  the whole log: %s\n' "$log" >&2
+      else
+        note "The $role ended before it was ready, and its log $log got no line of it: is the disk full (df -h)?"
+      fi
+      printf '  look for the cause: %s doctor --root %q\n' "$BINARY" "$ROOT" >&2
+      [[ $role != leader ]] || printf '  check the files: %s validate --root %q\n' "$BINARY" "$ROOT" >&2
       exit 1
     fi
     if ((SECONDS >= deadline)); then

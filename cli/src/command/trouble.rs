@@ -78,9 +78,16 @@ fn failure(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
         return Some(trouble(Grade::Bad, what, next));
     }
     if status.is_some_and(|status| status.state == State::Failed) {
-        let error = status.and_then(|status| status.apply.as_ref()?.error.as_deref());
+        let apply = status.and_then(|status| status.apply.as_ref());
+        let error = apply.and_then(|apply| apply.error.as_deref());
         let why = error.map_or_else(|| "what it owes is not done yet".to_owned(), printable);
-        return Some(trouble(Grade::Bad, format!("FAILED: {why}"), correct));
+        let next = match apply.is_some_and(|apply| apply.refused) {
+            true => correct.to_owned(),
+            false => {
+                format!("it is tried again by itself; on {}: lockstep doctor, lockstep logs follower", machine.name)
+            }
+        };
+        return Some(trouble(Grade::Bad, format!("FAILED: {why}"), next));
     }
     // What an earlier report said, and the rollout remembers.
     let rollout = fleet.rollout.as_ref()?;
@@ -258,6 +265,14 @@ pub(crate) mod tests {
             status.apply = Some(serde_json::from_str::<Apply>(apply).unwrap());
         };
         assert_eq!(one(&failed), (Grade::Bad, "FAILED: it broke".into()));
+        let next = |refused: bool| {
+            let mut machine = machine("core-1");
+            failed(&mut machine);
+            machine.status.as_mut().unwrap().apply.as_mut().unwrap().refused = refused;
+            troubles(&machine, &fleet(vec![machine.clone()]), 1000).remove(0).next
+        };
+        assert!(next(true).contains("correct the value or the template"));
+        assert!(next(false).contains("tried again by itself") && next(false).contains("doctor"), "{}", next(false));
         let restarting = |machine: &mut Machine| {
             let container = r#"{"service":"nginx","name":"nginx","state":"restarting","health":"none"}"#;
             let container: Container = serde_json::from_str(container).unwrap();

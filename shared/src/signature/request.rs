@@ -72,7 +72,7 @@ pub enum Refusal {
     Malformed(String),
     /// The MAC is wrong or the key unknown: the same for both.
     #[error(
-        "the signature does not match under the key it names: compare the follower's name and key in config-leader.json and config-follower.json"
+        "the signature does not match under the key it names: compare the follower's name and key in config-leader.json and config-follower.json; one that joined has its key in follower.key, and lockstep followers list on the leader says whether it still follows"
     )]
     Bad,
     /// Right MAC, but signed outside the time window.
