@@ -44,6 +44,9 @@ impl Leader {
         if self.published().revision.number == 0 {
             return Err("nothing is published yet: lockstep publish".to_owned());
         }
+        if !self.rollout.is_at_work() {
+            return Err("what brings revisions to machines ended by a bug, which the log tells: restart it".to_owned());
+        }
         self.audit.check().map_err(|error| error.to_string())?;
         self.disk.check(&self.config.state)
     }

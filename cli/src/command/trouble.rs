@@ -81,11 +81,10 @@ fn failure(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
         let apply = status.and_then(|status| status.apply.as_ref());
         let error = apply.and_then(|apply| apply.error.as_deref());
         let why = error.map_or_else(|| "what it owes is not done yet".to_owned(), printable);
-        let next = match apply.is_some_and(|apply| apply.refused) {
-            true => correct.to_owned(),
-            false => {
-                format!("it is tried again by itself; on {}: lockstep doctor, lockstep logs follower", machine.name)
-            }
+        let next = if apply.is_some_and(|apply| apply.refused) {
+            correct.to_owned()
+        } else {
+            format!("it is tried again by itself; on {}: lockstep doctor, lockstep logs follower", machine.name)
         };
         return Some(trouble(Grade::Bad, format!("FAILED: {why}"), next));
     }

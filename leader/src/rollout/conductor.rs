@@ -160,6 +160,11 @@ impl Conductor {
         Self { shared, sender: None, thread: None }
     }
 
+    /// Whether it goes on: only a bug ends it before the leader.
+    pub fn is_at_work(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     fn send(&self, message: Message) -> bool {
         self.sender.as_ref().is_some_and(|sender| sender.send(message).is_ok())
     }
