@@ -116,6 +116,8 @@ fn a_log_that_cannot_be_written_ends_nothing() {
     platform.platform_yml("settings: {V: 'v1'}\n");
     platform.publish();
     assert_eq!(versions(&platform), ["value v1"]);
+    let told = platform.good(&["status", "--bad"]);
+    assert!(told.contains("machines: 1, all well"), "nothing bad is not nobody there: {told}");
     assert_eq!((follower.log().as_str(), platform.leader().log().as_str()), ("", ""), "nothing of it was told");
 }
 

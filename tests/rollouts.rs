@@ -18,7 +18,11 @@ const SERVICE: &str =
 
 /// So many machines of each of three roles, each role with one file that has the setting A.
 fn platform(each: usize) -> (Platform, Vec<String>) {
-    let roles = ["core", "reg", "web"];
+    platform_of(&["core", "reg", "web"], each)
+}
+
+/// The same with these roles.
+fn platform_of(roles: &[&str], each: usize) -> (Platform, Vec<String>) {
     let machines: Vec<(String, &str)> =
         roles.iter().flat_map(|role| (1..=each).map(move |number| (format!("{role}-{number}"), *role))).collect();
     let named: Vec<(&str, &str)> = machines.iter().map(|(name, role)| (name.as_str(), *role)).collect();
@@ -55,6 +59,35 @@ fn files_only(platform: &Platform, machines: &[String]) -> Vec<Process> {
     followers
 }
 
+/// Followers of all of these machines, which run what is published, each with a container that reads the file;
+/// `options` are more of `docker run`. The containers come with them.
+fn with_containers(
+    platform: &Platform,
+    machines: &[String],
+    projects: &[Project],
+    options: &[&str],
+) -> (Vec<String>, Vec<Process>) {
+    drop(files_only(platform, machines));
+    let begin = |(machine, project): (&String, &Project)| {
+        let mount = format!("{}:/app/conf:ro", platform.data(machine).join("app/conf").display());
+        let options = [options, &["-v", &mount]].concat();
+        let container = project.run("app", &options, BUSYBOX, &["sh", "-c", SERVICE]);
+        let docker = json!({"project": project.name, "settleSeconds": 0.3});
+        platform.write_follower_config(machine, &platform.leader_url(), &docker);
+        (container, platform.start_follower(machine))
+    };
+    let begun = machines.iter().zip(projects).map(begin).unzip();
+    all_with_containers(platform);
+    begun
+}
+
+fn all_with_containers(platform: &Platform) {
+    platform.until("all are there with their containers", |fleet| {
+        let there = |status: &Status| status.engine && status.containers.len() == 1;
+        fleet.machines.iter().all(|machine| machine.status.as_ref().is_some_and(there))
+    });
+}
+
 fn runs(machine: &lockstep_shared::api::Machine, revision: u64) -> bool {
     let running = machine.status.as_ref().filter(|status| status.state == State::Applied);
     running.and_then(|status| status.running.as_ref()).is_some_and(|running| running.revision == revision)
@@ -85,20 +118,7 @@ fn content(platform: &Platform, machine: &str) -> String {
 fn a_bad_change_reaches_one_machine_of_twelve_and_a_good_one_all_in_turn() {
     let (platform, machines) = platform(4);
     let projects: Vec<Project> = machines.iter().map(|name| Project::new(name)).collect();
-    let mut followers = files_only(&platform, &machines);
-    followers.clear();
-    let mut containers = Vec::new();
-    for (machine, project) in machines.iter().zip(&projects) {
-        let mount = format!("{}:/app/conf:ro", platform.data(machine).join("app/conf").display());
-        containers.push(project.run("app", &["-v", &mount], BUSYBOX, &["sh", "-c", SERVICE]));
-        let docker = json!({"project": project.name, "settleSeconds": 0.3});
-        platform.write_follower_config(machine, &platform.leader_url(), &docker);
-        followers.push(platform.start_follower(machine));
-    }
-    platform.until("all are there with their containers", |fleet| {
-        let there = |status: &Status| status.engine && status.containers.len() == 1;
-        fleet.machines.iter().all(|machine| machine.status.as_ref().is_some_and(there))
-    });
+    let (containers, _followers) = with_containers(&platform, &machines, &projects, &[]);
 
     // No follower has an address: they learn of it by polling, all at once.
     platform.platform_yml("settings: {A: bad}\n");
@@ -149,36 +169,16 @@ fn a_bad_change_reaches_one_machine_of_twelve_and_a_good_one_all_in_turn() {
 
 #[test]
 fn who_is_notified_restarts_as_soon_as_the_one_before_is_through() {
-    let machines = ["web-1", "web-2", "web-3"];
-    let mut platform = Platform::new(&machines.map(|name| (name, "web")));
-    platform.settings(&[("A", "one")]);
-    platform.template("web/app/conf/x.conf.hbs", "{{A}}\n");
-    platform.start_leader();
-    let first = machines.map(|name| platform.follower(name));
-    platform.until("all have their file", |fleet| fleet.machines.iter().all(|machine| runs(machine, 1)));
-    drop(first);
-    let projects = machines.map(Project::new);
-    let followers: Vec<Process> = machines
-        .iter()
-        .zip(&projects)
-        .map(|(machine, project)| {
-            let mount = format!("{}:/app/conf:ro", platform.data(machine).join("app/conf").display());
-            project.run("app", &["-v", &mount], BUSYBOX, &["sh", "-c", SERVICE]);
-            let docker = json!({"project": project.name, "settleSeconds": 0.3});
-            platform.write_follower_config(machine, &platform.leader_url(), &docker);
-            platform.start_follower(machine)
-        })
-        .collect();
-    let urls: BTreeMap<&str, String> = machines.iter().copied().zip(followers.iter().map(Process::ready)).collect();
+    let (mut platform, machines) = platform_of(&["web"], 3);
+    let projects: Vec<Project> = machines.iter().map(|name| Project::new(name)).collect();
+    let (_, followers) = with_containers(&platform, &machines, &projects, &[]);
+    let urls: BTreeMap<&String, String> = machines.iter().zip(followers.iter().map(Process::ready)).collect();
     let running = platform.leader_url();
     platform.kill_leader();
     platform.write_leader_config(&json!(urls));
     at(&platform, &running);
     platform.start_leader();
-    platform.until("all are there with their containers", |fleet| {
-        let there = |status: &Status| status.engine && status.containers.len() == 1;
-        fleet.machines.iter().all(|machine| machine.status.as_ref().is_some_and(there))
-    });
+    all_with_containers(&platform);
     // Each poll brings it, and each notification asks for it once more: two applies, one right after the other. Where
     // the leader missed that the first is through, it would wait for the next report of each, a minute later.
     platform.platform_yml("settings: {A: two}\n");
@@ -188,28 +188,14 @@ fn who_is_notified_restarts_as_soon_as_the_one_before_is_through() {
 
 #[test]
 fn a_canary_that_gets_unhealthy_in_the_pause_is_the_last_that_had_it() {
-    let machines = ["web-1", "web-2"];
-    let mut platform = Platform::new(&machines.map(|name| (name, "web")));
-    platform.settings(&[("A", "one")]);
-    platform.template("web/app/conf/x.conf.hbs", "{{A}}\n");
-    platform.start_leader();
-    let first = machines.map(|name| platform.follower(name));
-    platform.until("all have their file", |fleet| fleet.machines.iter().all(|machine| runs(machine, 1)));
-    drop(first);
-    let projects = machines.map(Project::new);
-    let health = ["--health-cmd=grep one /app/conf/x.conf || ! test -e /tmp/sick", "--health-interval=200ms"];
-    let begun = machines.iter().zip(&projects).map(|(machine, project)| {
-        let mount = format!("{}:/app/conf:ro", platform.data(machine).join("app/conf").display());
-        let options = [health[0], health[1], "--health-retries=2", "-v", &mount];
-        let container = project.run("app", &options, BUSYBOX, &["sh", "-c", SERVICE]);
-        (container, platform.docker_follower(machine, project))
-    });
-    let (containers, _followers): (Vec<String>, Vec<Process>) = begun.unzip();
-    platform.until("all are there, healthy", |fleet| {
-        let there = |status: &Status| status.engine && status.containers.len() == 1;
+    let (platform, machines) = platform_of(&["web"], 2);
+    let projects: Vec<Project> = machines.iter().map(|name| Project::new(name)).collect();
+    let health = "--health-cmd=grep one /app/conf/x.conf || ! test -e /tmp/sick";
+    let options = [health, "--health-interval=200ms", "--health-retries=2"];
+    let (containers, _followers) = with_containers(&platform, &machines, &projects, &options);
+    platform.until("all are healthy", |_| {
         let health = |container| Engine::docker(&["inspect", "-f", "{{.State.Health.Status}}", container]);
-        fleet.machines.iter().all(|machine| machine.status.as_ref().is_some_and(there))
-            && containers.iter().all(|container| health(container) == "healthy")
+        containers.iter().all(|container| health(container) == "healthy")
     });
     platform.platform_yml("settings: {A: two}\n");
     platform.good(&["publish", "--yes", "--detach", "--canary=web-1", "--pause", "10m"]);

@@ -170,13 +170,16 @@ impl Board {
         });
     }
 
-    /// The project's containers, as they are now. Nobody is woken for these alone.
-    pub fn containers(&self, containers: &[crate::container::Container]) {
+    /// The project's containers, as they are now; whether they were otherwise before. Nobody is woken for these alone.
+    pub fn containers(&self, containers: &[crate::container::Container]) -> bool {
         let shown: Vec<Container> = containers.iter().map(Container::from).collect();
+        let mut changed = false;
         self.status.send_if_modified(|status| {
+            changed = status.containers != shown;
             status.containers = shown;
             false
         });
+        changed
     }
 
     /// Whether containers were acted on within this time.

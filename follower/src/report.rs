@@ -79,20 +79,20 @@ async fn until_news(board: &Board, engine: Option<&Engine>, changes: &mut watch:
         if timeout(wait.min(left), changes.changed()).await.is_ok() {
             return;
         }
-        let before = board.status().containers;
-        refresh(board, engine).await;
-        if told.elapsed() >= EVERY || board.status().containers != before {
+        if refresh(board, engine).await || told.elapsed() >= EVERY {
             return;
         }
     }
 }
 
-/// Containers may have changed without this follower's doing.
-async fn refresh(board: &Board, engine: Option<&Engine>) {
-    if let Some(engine) = engine {
-        match engine.containers().await {
-            Ok(containers) => board.containers(&containers),
-            Err(error) => tracing::debug!(%error, "the containers could not be listed for a report"),
+/// Whether containers have changed, perhaps without this follower's doing.
+async fn refresh(board: &Board, engine: Option<&Engine>) -> bool {
+    let Some(engine) = engine else { return false };
+    match engine.containers().await {
+        Ok(containers) => board.containers(&containers),
+        Err(error) => {
+            tracing::debug!(%error, "the containers could not be listed for a report");
+            false
         }
     }
 }

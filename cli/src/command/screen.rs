@@ -206,13 +206,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_bad_is_not_nobody_there() {
-        let view = View { bad: true, ..View::default() };
-        let screen = super::screen(&fleet(vec![machine("core-1")]), None, 1000, view, Paint::plain());
-        assert!(screen.contains("machines: 1, all well") && !screen.contains("core-1"), "{screen}");
-    }
-
-    #[test]
     fn two_hundred_machines_fit_and_the_worst_are_first() {
         let mut machines: Vec<Machine> = (0..200).map(|number| machine(&format!("core-{number:03}"))).collect();
         machines[150].seen = Some(1);

@@ -120,3 +120,64 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_shared::Name;
+
+    #[test]
+    fn a_lease_ends_with_its_apply_also_where_another_came_right_after() {
+        let held = Held {
+            role: Name::new("web").unwrap(),
+            apply: "one".to_owned(),
+            revision: 2,
+            digest: Sha256::of(b"2"),
+            services: vec!["web".to_owned()],
+            since: 100,
+            alone: false,
+        };
+        let report = |state, apply: &str, changed: Option<&str>| Report {
+            state,
+            apply: Some((apply.to_owned(), Some(Sha256::of(b"2")))),
+            changed: changed.map(str::to_owned),
+            ..Report::default()
+        };
+        assert!(!report(api::State::Applying, "one", Some("before")).ends(&held, 101));
+        assert!(!report(api::State::Applied, "before", Some("before")).ends(&held, 101), "it was on its way");
+        assert!(report(api::State::Applied, "one", Some("one")).ends(&held, 101));
+        assert!(report(api::State::Applied, "two", Some("one")).ends(&held, 101), "the second found nothing to do");
+        assert!(report(api::State::Applying, "two", Some("one")).ends(&held, 101));
+    }
+
+    #[test]
+    fn only_what_was_proven_after_a_fresh_start_can_get_unwell() {
+        let status = |verb: &str, outcome: &str, state: &str, container: (&str, &str, &str)| -> api::Status {
+            let action = serde_json::json!({"service": "web", "container": "web-1", "verb": verb, "why": "", "detail": "",
+                "outcome": outcome, "took_ms": 1.0});
+            let apply = serde_json::json!({"id": "one", "revision": 2, "digest": Sha256::of(b"2"), "files": [],
+                "actions": [action], "left_alone": [], "notes": [], "error": null, "took_ms": []});
+            let (service, state_of_it, health) = container;
+            let container =
+                serde_json::json!({"service": service, "name": "web-1", "state": state_of_it, "health": health});
+            api::Status {
+                state: serde_json::from_value(state.into()).unwrap(),
+                last_change: serde_json::from_value(apply).unwrap(),
+                containers: vec![serde_json::from_value(container).unwrap()],
+                ..api::Status::default()
+            }
+        };
+        let sick = ("web", "running", "unhealthy");
+        let told = |verb, outcome, state, container| unwell(&status(verb, outcome, state, container)).map(|it| it.why);
+        let unhealthy = told("restart", "proven", "applied", sick).unwrap();
+        assert_eq!(unhealthy, "web: web-1 became unhealthy after it was proven: docker logs web-1, there");
+        assert!(
+            told("recreate", "proven", "applied", ("web", "restarting", "none")).unwrap().contains("web-1 died after")
+        );
+        assert_eq!(told("restart", "proven", "applied", ("web", "running", "healthy")), None);
+        assert_eq!(told("restart", "proven", "applied", ("db", "running", "unhealthy")), None, "nobody acted on it");
+        assert_eq!(told("signal:HUP", "proven", "applied", sick), None, "it may have been so before");
+        assert_eq!(told("restart", "failed", "applied", sick), None);
+        assert_eq!(told("restart", "proven", "applying", sick), None, "something else is under way");
+    }
+}

@@ -318,3 +318,54 @@ impl State {
         self.rollout.as_ref().filter(|rollout| rollout.is_running()).map_or(&self.usual, |rollout| &rollout.strategy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn digest(revision: u64, machine: &Name) -> Sha256 {
+        Sha256::of(format!("{revision} {machine}").as_bytes())
+    }
+
+    #[test]
+    fn what_failed_is_not_good_for_those_that_it_changed_nothing_for() {
+        let (core, web) = (name("core-1"), name("web-1"));
+        let next = |core_has: u64, web_has: u64| {
+            BTreeMap::from([
+                (core.clone(), (name("core"), digest(core_has, &core))),
+                (web.clone(), (name("web"), digest(web_has, &web))),
+            ])
+        };
+        let mut last: Option<Rollout> = None;
+        let mut follow = |revision: u64, was: (u64, u64), is: (u64, u64), phase: Phase, progress: Progress| {
+            let mut digests =
+                BTreeMap::from([(core.clone(), digest(was.0, &core)), (web.clone(), digest(was.1, &web))]);
+            digests.retain(|_, _| revision > 1);
+            let (last_one, alive) = (last.take(), |_: &Name| true);
+            let ground =
+                Ground { last: last_one.as_ref(), revision: revision - 1, digests: &digests, alive: &alive, now: 1 };
+            let mut rollout = Rollout::begin(revision, &next(is.0, is.1), Strategy::default(), &ground);
+            rollout.members.values_mut().for_each(|member| member.progress = progress);
+            rollout.phase = phase;
+            let good = rollout.good();
+            last = Some(rollout);
+            good
+        };
+        let end = || Phase::Returned(End { at: 2, machine: None, why: String::new() });
+        let done = || Phase::Done { at: 2 };
+        assert_eq!(follow(1, (0, 0), (1, 1), done(), Progress::Done), None, "there is nothing before the first");
+        assert_eq!(follow(2, (1, 1), (1, 2), end(), Progress::Returned), Some(1), "bad for web alone");
+        assert_eq!(
+            follow(3, (1, 2), (3, 2), end(), Progress::Returned),
+            Some(1),
+            "core had 2 as it had 1, but 2 failed"
+        );
+        assert_eq!(follow(4, (3, 2), (4, 4), Phase::Running, Progress::Applying), Some(1), "still");
+        assert_eq!(follow(5, (4, 4), (5, 5), done(), Progress::Done), Some(1), "4 was replaced on its way");
+        assert_eq!(follow(6, (5, 5), (6, 6), end(), Progress::Returned), Some(5));
+    }
+}
