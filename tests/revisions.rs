@@ -3,6 +3,7 @@
 use crate::harness::{BINARY, PATIENCE, Platform, text, tree};
 use serde_json::Value;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -353,7 +354,25 @@ fn a_full_disk_stores_nothing_and_goes_on_when_there_is_room() {
     let now = served(&platform, "core-1");
     assert!(last > 1 || now == before);
     assert_eq!(json(&platform, &["history", "--limit", "1"])["last"], last, "memory and disk agree");
+
+    // With no byte left it still starts, once: what was kept free for that is used up.
+    let now = served(&platform, "core-1");
+    platform.kill_leader();
+    let mut filler = fs::File::create(state.join("filler")).unwrap();
+    while filler.write_all(&[7; 4096]).is_ok() {}
+    platform.start_leader();
+    assert!(platform.leader().log().contains("make room (df -h)"), "{}", platform.leader().log());
+    assert!(!state.join("reserve").exists());
+    assert_eq!(served(&platform, "core-1"), now);
+    platform.kill_leader();
+    while filler.write_all(&[7; 4096]).is_ok() {}
+    let stays_down = platform.run(&["leader"]);
+    assert!(!stays_down.status.success());
+    assert!(text(&stays_down.stderr).contains("is full"), "{}", text(&stays_down.stderr));
+    fs::remove_file(state.join("filler")).unwrap();
     fs::remove_file(&ballast).unwrap();
+    platform.start_leader();
+    assert!(state.join("reserve").exists());
     platform.good(&["publish", "--yes"]);
     assert_eq!(platform.fleet().revision, last + 1);
     platform.kill_leader();

@@ -6,7 +6,7 @@ mod inside;
 
 pub(crate) use inside::Site;
 
-use crate::docker::EngineError;
+use crate::docker::{EngineError, set_off};
 use crate::steps::Check;
 use lockstep_shared::{Bundle, SafePath};
 use std::io::{self, Write as _};
@@ -118,7 +118,7 @@ fn limit(check: &Check) -> Duration {
 fn last_lines(said: &str) -> String {
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
-    if last.is_empty() { String::new() } else { format!(": {last}") }
+    if last.is_empty() { String::new() } else { format!(": {}", set_off(last)) }
 }
 
 fn stage(bundle: &Bundle, folder: &Path) -> Result<(), CheckError> {

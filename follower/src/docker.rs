@@ -179,7 +179,12 @@ impl Engine {
         let output = tokio::time::timeout(EXEC, run).await.map_err(late)??;
         match client.inspect_exec(&created.id).await.map_err(failed)?.exit_code.unwrap_or(-1) {
             0 => Ok(output),
-            code => Err(EngineError::Exec { command: command.join(" "), container: name.to_owned(), code, output }),
+            code => Err(EngineError::Exec {
+                command: command.join(" "),
+                container: name.to_owned(),
+                code,
+                output: set_off(output),
+            }),
         }
     }
 
@@ -235,6 +240,11 @@ impl Engine {
         }
         Ok(Some(archive.into()))
     }
+}
+
+/// Output for the end of a message: several lines begin on a new one.
+pub(crate) fn set_off(output: String) -> String {
+    if output.contains('\n') { format!("\n{output}") } else { output }
 }
 
 /// The end of a stream of output, as text.

@@ -221,6 +221,8 @@ impl Follow {
                 tracing::info!(apply = id, request, revision, digest, services = services.len(), "applied and proven");
             }
             Ended::Failed(error @ ApplyError::GivenUp { .. }) => tracing::info!(apply = id, request, "{error}"),
+            // That the leader is away was told; nothing was begun.
+            Ended::Failed(ApplyError::Pull(error)) if error.is_absence() => self.queue.concede(),
             Ended::Failed(error) => {
                 self.queue.concede();
                 let text = error.to_string();

@@ -2,7 +2,7 @@
 //! the very bytes that were written? Only then is something "applied".
 
 use crate::container::Container;
-use crate::docker::{Details, Engine, EngineError};
+use crate::docker::{Details, Engine, EngineError, set_off};
 use crate::step::Step;
 use crate::view::View;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
@@ -299,7 +299,7 @@ async fn died(engine: &Engine, name: &str, details: &Details) -> Unproven {
 pub(crate) async fn last_words(engine: &Engine, name: &str) -> String {
     match engine.last_words(name).await {
         Ok(words) if words.is_empty() => "(it said nothing)".to_owned(),
-        Ok(words) => words,
+        Ok(words) => set_off(words),
         Err(error) => format!("(not known: {error})"),
     }
 }

@@ -4,7 +4,7 @@ use super::lookback::{changed, look, plain};
 use super::{print, print_json, say};
 use crate::exit::{Done, Failed};
 use crate::moment;
-use crate::printable::printable;
+use crate::printable::headline;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use lockstep_leader::history::Listing;
 use std::path::Path;
@@ -62,7 +62,7 @@ fn table(listing: &Listing) -> String {
             plain(&entry.message),
             plain(&entry.release),
             match &entry.rollout {
-                Some(rollout) => format!("{}\nrollout {}", changed(entry), printable(rollout)),
+                Some(rollout) => format!("{}\nrollout {}", changed(entry), headline(rollout)),
                 None => changed(entry),
             },
         ]);

@@ -4,7 +4,7 @@
 use super::show::Paint;
 use super::{print, say};
 use crate::exit::Failed;
-use crate::printable::printable;
+use crate::printable::{headline, paragraph};
 use crate::socket::{Heard, Socket};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lockstep_shared::Name;
@@ -211,7 +211,7 @@ impl Shown {
                         bar.enable_steady_tick(Duration::from_secs(1));
                         bar
                     });
-                    bar.set_message(line);
+                    bar.set_message(line.lines().next().unwrap_or_default().to_owned());
                 }
             },
         }
@@ -262,7 +262,7 @@ pub(super) fn state(state: MemberState) -> (&'static str, &'static str) {
 
 fn line(member: &Member, paint: Paint) -> String {
     let (word, colour) = state(member.state);
-    let why = printable(&member.why);
+    let why = paragraph(&member.why);
     let why = if why.is_empty() { why } else { format!("  {why}") };
     // Padded before it is coloured: colours have no width.
     format!("  {:<20} {}{why}", member.name.as_str(), paint.wrap(colour, &format!("{word:<18}"))).trim_end().to_owned()
@@ -303,7 +303,7 @@ pub(super) fn conclude(rollout: &Rollout, paint: Paint) -> Result<bool, Failed> 
                 ),
                 (_, None) => ("taken back".to_owned(), "lockstep publish brings a correction"),
             };
-            print(&format!("{} {}\n", paint.wrap("31", &format!("{word}:")), printable(&rollout.why)))?;
+            print(&format!("{} {}\n", paint.wrap("31", &format!("{word}:")), headline(&rollout.why)))?;
             say(next);
             Ok(false)
         }

@@ -4,7 +4,7 @@ use super::live::{self, Ended};
 use super::show::Paint;
 use super::{leader_config, print, print_json, say, table};
 use crate::exit::{Done, Failed};
-use crate::printable::printable;
+use crate::printable::{headline, paragraph};
 use crate::socket::Socket;
 use lockstep_shared::rollout::{MemberState, Phase, Rollout};
 use std::path::Path;
@@ -75,10 +75,13 @@ fn screen(rollout: &Rollout, paint: Paint) -> String {
             member.wave.to_string(),
             if member.offered == 0 { "-".to_owned() } else { member.offered.to_string() },
             paint.wrap(colour, word),
-            printable(&member.why),
+            headline(&member.why),
         ]);
     }
     out += &format!("{table}\n");
+    for member in rollout.machines.iter().filter(|member| member.why.contains('\n')) {
+        out += &format!("{}: {}\n", member.name, paragraph(&member.why));
+    }
     out
 }
 
@@ -94,10 +97,10 @@ pub(super) fn phase(rollout: &Rollout, paint: Paint) -> String {
             format!("{} {wave}{reached}; the next wave in {seconds} s", paint.wrap("36", "pausing:"))
         }
         Phase::Done => paint.wrap("32", &format!("done: {reached}")),
-        Phase::Stopped => format!("{} {}", paint.wrap("31", "STOPPED:"), printable(&rollout.why)),
+        Phase::Stopped => format!("{} {}", paint.wrap("31", "STOPPED:"), headline(&rollout.why)),
         Phase::Returned => {
             let to = rollout.returned_to.map(|to| format!(" to revision {to}")).unwrap_or_default();
-            format!("{} {}", paint.wrap("31", &format!("RETURNED{to}:")), printable(&rollout.why))
+            format!("{} {}", paint.wrap("31", &format!("RETURNED{to}:")), headline(&rollout.why))
         }
         Phase::Replaced => "replaced by a later revision".to_owned(),
     }

@@ -1,6 +1,7 @@
 //! How changes, pushes and machines look in a terminal.
 
 use super::say;
+use crate::printable::{paragraph, printable};
 use lockstep_leader::difference::MachineChange;
 use lockstep_leader::foresee::Foreseen;
 use lockstep_shared::api::{Change, Fleet, Machine, Outcome, Push, State};
@@ -27,11 +28,13 @@ impl Paint {
     }
 
     pub(super) fn diff_line(self, line: &str) -> String {
+        // Tabs are part of many files.
+        let shown = line.split('\t').map(printable).collect::<Vec<_>>().join("\t");
         match line.as_bytes().first() {
-            Some(b'+') if !line.starts_with("+++") => self.wrap("32", line),
-            Some(b'-') if !line.starts_with("---") => self.wrap("31", line),
-            Some(b'@') => self.wrap("36", line),
-            _ => line.to_owned(),
+            Some(b'+') if !line.starts_with("+++") => self.wrap("32", &shown),
+            Some(b'-') if !line.starts_with("---") => self.wrap("31", &shown),
+            Some(b'@') => self.wrap("36", &shown),
+            _ => shown,
         }
     }
 }
@@ -145,8 +148,8 @@ pub(super) fn runs(machine: &Machine, fleet: &Fleet) -> String {
     let running = status.and_then(|status| status.running.as_ref());
     if let Some(failed) = failed(machine, fleet) {
         return match running {
-            Some(running) => format!("FAILED({failed}), RUNNING({})", running.revision),
-            None => format!("FAILED({failed})"),
+            Some(running) if running.revision != failed => format!("FAILED({failed}), RUNNING({})", running.revision),
+            _ => format!("FAILED({failed})"),
         };
     }
     match running {
@@ -189,11 +192,14 @@ pub(super) fn details(machine: &Machine) -> Vec<String> {
         let name = action.container.as_deref().unwrap_or(&action.service);
         lines.push(format!(
             "{} {name}: {how} ({}; {}, {:.0} ms)",
-            action.verb, action.why, action.detail, action.took_ms
+            action.verb,
+            printable(&action.why),
+            paragraph(&action.detail),
+            action.took_ms
         ));
     }
-    lines.extend(apply.left_alone.iter().map(|left| format!("left alone {}: {}", left.service, left.why)));
-    lines.extend(apply.notes.iter().map(|note| format!("note: {note}")));
-    lines.extend(apply.error.iter().map(|error| format!("FAILED revision {}: {error}", apply.revision)));
+    lines.extend(apply.left_alone.iter().map(|left| format!("left alone {}: {}", left.service, printable(&left.why))));
+    lines.extend(apply.notes.iter().map(|note| format!("note: {}", printable(note))));
+    lines.extend(apply.error.iter().map(|error| format!("FAILED revision {}: {}", apply.revision, paragraph(error))));
     lines
 }

@@ -1,7 +1,7 @@
 //! What is wrong with a machine, as far as the leader knows, and what a person
 //! can do about it. Pure: told from a fleet and a time.
 
-use crate::printable::printable;
+use crate::printable::{paragraph, printable};
 use lockstep_shared::api::{Fleet, Machine, State, Undo};
 use lockstep_shared::rollout::{MemberState, Phase};
 
@@ -68,9 +68,9 @@ fn failure(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
     let status = machine.status.as_ref();
     let correct = "correct the value or the template, then lockstep publish --wait; or lockstep rollback REV";
     if let Some(failed) = status.and_then(|status| status.failed.as_ref()) {
-        let what = format!("FAILED revision {}: {}", failed.revision, printable(&failed.why));
+        let what = format!("FAILED revision {}: {}", failed.revision, paragraph(&failed.why));
         let next = match (failed.undo, &failed.advice) {
-            (Undo::Failed, Some(advice)) => printable(advice),
+            (Undo::Failed, Some(advice)) => paragraph(advice),
             (Undo::Failed, None) => format!("going back failed too: on {}, lockstep logs follower", machine.name),
             (Undo::Pending, _) => "going back is under way: lockstep status --watch".to_owned(),
             (Undo::Done | Undo::Nothing, _) => correct.to_owned(),
@@ -80,7 +80,7 @@ fn failure(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
     if status.is_some_and(|status| status.state == State::Failed) {
         let apply = status.and_then(|status| status.apply.as_ref());
         let error = apply.and_then(|apply| apply.error.as_deref());
-        let why = error.map_or_else(|| "what it owes is not done yet".to_owned(), printable);
+        let why = error.map_or_else(|| "what it owes is not done yet".to_owned(), paragraph);
         let next = if apply.is_some_and(|apply| apply.refused) {
             correct.to_owned()
         } else {
@@ -92,7 +92,7 @@ fn failure(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
     let rollout = fleet.rollout.as_ref()?;
     let member = rollout.machines.iter().find(|member| member.name == machine.name)?;
     (member.state == MemberState::Failed).then(|| {
-        trouble(Grade::Bad, format!("FAILED revision {}: {}", rollout.revision, printable(&member.why)), correct)
+        trouble(Grade::Bad, format!("FAILED revision {}: {}", rollout.revision, paragraph(&member.why)), correct)
     })
 }
 

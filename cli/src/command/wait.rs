@@ -4,7 +4,7 @@
 use super::fleet::{self, AGAIN};
 use super::{counted, leader_config, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
-use crate::printable::printable;
+use crate::printable::{headline, paragraph};
 use crate::progress::Progress;
 use crate::socket::Socket;
 use lockstep_leader::config::Config;
@@ -327,7 +327,7 @@ pub(super) fn why(machine: &Machine, revision: u64, rollout: Option<&Rollout>) -
     if status.state == State::Failed
         && let Some(why) = failed.or(error)
     {
-        return format!("FAILED: {}", printable(why));
+        return format!("FAILED: {}", paragraph(why));
     }
     if status.state == State::Applying {
         return "still at it".to_owned();
@@ -335,7 +335,7 @@ pub(super) fn why(machine: &Machine, revision: u64, rollout: Option<&Rollout>) -
     if machine.offered < revision && machine.offered != 0 {
         let stopped = rollout.filter(|rollout| matches!(rollout.phase, Phase::Stopped | Phase::Returned));
         return match stopped {
-            Some(rollout) => format!("it is not offered revision {revision}: {}", printable(&rollout.why)),
+            Some(rollout) => format!("it is not offered revision {revision}: {}", headline(&rollout.why)),
             None => format!("its turn has not come: it is offered revision {}", machine.offered),
         };
     }

@@ -60,7 +60,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         )
     };
     match facts.free {
-        0..67_108_864 => findings.push(room(Level::Broken)),
+        0..67_108_864 if share < 20 => findings.push(room(Level::Broken)),
         free if share < 5 && free < 5 * 1024 * MIB => findings.push(room(Level::Warning)),
         _ => {}
     }
@@ -94,6 +94,9 @@ mod tests {
         assert_eq!(levels(&facts(50 * 1024 * MIB, 900_000)), [Level::Fine]);
         assert_eq!(levels(&facts(3 * 1024 * MIB, 900_000)), [Level::Warning]);
         assert_eq!(levels(&facts(10 * MIB, 900_000)), [Level::Broken]);
+        let small = Facts { size: 60 * MIB, ..facts(36 * MIB, 900_000) };
+        assert_eq!(levels(&small), [Level::Fine], "a disk may be small");
+        assert_eq!(levels(&Facts { free: 9 * MIB, ..small }), [Level::Broken]);
         assert_eq!(levels(&facts(50 * 1024 * MIB, 5_000)), [Level::Warning]);
         assert_eq!(levels(&facts(10 * MIB, 3)), [Level::Broken, Level::Broken]);
         let uncounted = Facts { all_inodes: 0, ..facts(50 * 1024 * MIB, 0) };

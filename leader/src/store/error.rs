@@ -116,7 +116,7 @@ pub(super) fn sql_at(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError + '_
         match code {
             Some(ErrorCode::DiskFull) => StoreError::Full(path),
             // To open it SQLite needs a few pages beside it, and says I/O error where there are none.
-            Some(ErrorCode::SystemIoFailure) if is_full(&path) => StoreError::Full(path),
+            Some(ErrorCode::SystemIoFailure) if room(&path) < LITTLE => StoreError::Full(path),
             Some(ErrorCode::SystemIoFailure) => StoreError::Disk { path, source },
             _ if damaged => StoreError::Damaged { path, what: source.to_string() },
             _ => StoreError::Sql { path, source },
@@ -124,6 +124,10 @@ pub(super) fn sql_at(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError + '_
     }
 }
 
-fn is_full(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 64 * 1024)
+/// With less room on its disk than this, in bytes, `SQLite` can't begin.
+pub(super) const LITTLE: u64 = 64 * 1024;
+
+/// How much may still be written to the disk of `path`, in bytes.
+pub(super) fn room(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -16,6 +16,7 @@
 //! | `rollout.rs` | how revisions reach machines, and restart leases |
 //! | `passphrase.rs` | the key under a passphrase |
 //! | `place.rs` | whether the database still is where it was opened |
+//! | `reserve.rs` | room for a start on a full disk |
 //! | `snapshot.rs` | a consistent copy for backups, and checking one |
 //! | `layout1.rs` | from the first layout |
 
@@ -31,6 +32,7 @@ pub mod passphrase;
 mod place;
 mod proven;
 mod record;
+mod reserve;
 mod revisions;
 mod rollout;
 mod schema;
@@ -81,6 +83,7 @@ impl Store {
     /// Opens or makes the store in the state folder, for one leader at a time.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let lock = lock(state)?;
+        reserve::use_or_keep(state);
         if !present(state)? {
             make(state)?;
         }

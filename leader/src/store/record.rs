@@ -4,6 +4,7 @@
 use super::Store;
 use super::content::{FileEntry, Known, SourceEntry};
 use super::error::StoreError;
+use super::reserve;
 use super::revisions::{Head, Held, Holdings, Revision, Touch, Touched, fingerprint, head_id, platform_hash, row_id};
 use crate::platform::edited::{Edited, edited};
 use crate::secrets::Used;
@@ -96,6 +97,9 @@ impl Store {
         self.make_current(&secrets.fresh)?;
         beside(self)?;
         transaction.commit().map_err(self.sql())?;
+        if let Some(state) = self.path().parent() {
+            reserve::keep(state);
+        }
         self.place.check()
     }
 
