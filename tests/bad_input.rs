@@ -118,6 +118,19 @@ fn a_compose_file_that_machines_would_not_take_is_not_published() {
 }
 
 #[test]
+fn a_rule_that_is_for_no_file_is_said() {
+    let mut platform = right();
+    platform.start_leader();
+    platform.template("core/role.yml", "files:\n  '**': {mode: '0640'}\n  nginx/cnf/*.conf: {check: [nginx, -t]}\n");
+    let said = "core/role.yml:3:3: nginx/cnf/*.conf matches no file of the role, so this rule does nothing; did you mean nginx/conf/nginx.conf?";
+    for command in ["validate", "plan"] {
+        let told = text(&platform.run(&[command]).stderr);
+        assert!(told.contains(said), "{command}: {told}");
+        assert_eq!(told.matches("matches no file").count(), 1, "{command}: {told}");
+    }
+}
+
+#[test]
 fn an_invalid_edit_publishes_nothing() {
     let mut platform = right();
     platform.start_leader();

@@ -185,6 +185,7 @@ impl Release {
         }
         if self.judged {
             add(compose::faults(&templates.roles, wanted, &bundles, memo));
+            remarks.extend(templates.roles.values().flat_map(|role| role.remarks.iter().cloned()));
         }
         memo.remark(remarks);
         if faults.is_empty() {

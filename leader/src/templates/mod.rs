@@ -51,6 +51,8 @@ pub struct Role {
     pub compose: Option<SafePath>,
     /// By target path.
     pub files: BTreeMap<SafePath, RoleFile>,
+    /// What is not wrong in `role.yml` and should be known, in words.
+    pub remarks: Vec<String>,
 }
 
 /// One file of a role.
@@ -141,7 +143,7 @@ impl Templates {
             title: title.clone(),
             description: description.clone(),
             compose: compose.clone(),
-            files: BTreeMap::new(),
+            ..Role::default()
         };
         for (name, rest, file) in files.iter().filter(|(_, rest, _)| *rest != "role.yml") {
             let target = match SafePath::new(rest.strip_suffix(".hbs").unwrap_or(rest)) {
@@ -173,6 +175,7 @@ impl Templates {
         {
             faults.push(Fault::new(&manifest_name, format!("compose: {compose} is not among the role's files")));
         }
+        tree.remarks = manifest.idle(&manifest_name, &tree.files);
         tree
     }
 

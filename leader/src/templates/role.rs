@@ -1,9 +1,11 @@
 //! `role.yml`: what is special about some of a role's files.
 
+use super::RoleFile;
 use crate::fault::{Fault, nearest};
 use crate::yaml::{self, Kind, Node};
 use globset::{GlobBuilder, GlobMatcher};
 use lockstep_shared::{Mode, OnChange, OnDrift, Owner, SafePath, VolumePath};
+use std::collections::BTreeMap;
 
 /// A compose service as `role.yml` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Rule {
 #[derive(Debug)]
 struct Written {
     glob: GlobMatcher,
+    /// Line and column of the glob.
+    at: (usize, usize),
     /// The glob's folders before its first wildcard: files keep their places below it in a volume.
     folder: String,
     rule: Rule,
@@ -82,12 +86,13 @@ impl Manifest {
                 },
                 "files" => {
                     for (glob, body) in value.map().unwrap_or_default() {
+                        let at = glob.at;
                         let matcher = GlobBuilder::new(&glob.text).literal_separator(true).build();
                         match matcher {
                             Ok(matcher) => {
                                 let (rule, volume) = rule(file, body, faults);
                                 let (glob, folder) = (matcher.compile_matcher(), fixed_folder(&glob.text));
-                                manifest.rules.push(Written { glob, folder, rule, volume });
+                                manifest.rules.push(Written { glob, at, folder, rule, volume });
                             }
                             Err(error) => {
                                 faults.push(Fault::new(file, format!("not a path glob: {error}")).at(glob.at));
@@ -137,6 +142,18 @@ impl Manifest {
             }
         }
         rule
+    }
+
+    /// Says which rules are for no file of the role: a misspelt glob means that a check is not run, a signal not sent.
+    pub(super) fn idle(&self, manifest: &str, files: &BTreeMap<SafePath, RoleFile>) -> Vec<String> {
+        let idle = self.rules.iter().filter(|written| !files.keys().any(|path| written.glob.is_match(path.as_str())));
+        let said = idle.map(|Written { glob, at, .. }| {
+            let glob = glob.glob().glob();
+            let near = nearest(glob, files.keys().map(SafePath::as_str));
+            let what = format!("{glob} matches no file of the role, so this rule does nothing{near}");
+            Fault::new(manifest, what).at(*at).to_string()
+        });
+        said.collect()
     }
 }
 
