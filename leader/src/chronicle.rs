@@ -10,6 +10,11 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A fleet proves a revision at about the same time: what comes within this is written together, and no follower's
+/// own writing on the same disk waits for it.
+const GATHER: Duration = Duration::from_millis(250);
 
 /// Takes reports; a thread of its own writes.
 pub struct Chronicle {
@@ -46,6 +51,7 @@ impl Drop for Chronicle {
     fn drop(&mut self) {
         self.sender = None;
         if let Some(writer) = self.writer.take() {
+            writer.thread().unpark();
             let _ = writer.join();
         }
     }
@@ -80,11 +86,12 @@ fn same(a: &Proven, b: &Proven) -> bool {
 fn write(state: &Path, receiver: &Receiver<Proven>) {
     let mut store = None;
     let mut last: HashMap<String, Proven> = HashMap::new();
-    // Those that came while the last were written go together: a fleet proves a revision at about the same time.
     while let Ok(first) = receiver.recv() {
+        // Until the end, at which it is woken.
+        std::thread::park_timeout(GATHER);
         let rows: Vec<Proven> = std::iter::once(first).chain(receiver.try_iter()).collect();
         if store.is_none() {
-            store = Store::peek(state).unwrap_or_default();
+            store = Store::peek(state).unwrap_or_default().filter(|store| store.tidies().is_ok());
         }
         let Some(open) = &store else { continue };
         let mut fresh = Vec::with_capacity(rows.len());

@@ -130,6 +130,11 @@ impl Store {
         Self::with_sealer(self.path(), self.sealer.again()?)
     }
 
+    /// Makes this the connection that keeps the log short, so that no publication waits for it.
+    pub fn tidies(&self) -> Result<(), StoreError> {
+        schema::tidies(&self.connection).map_err(self.sql())
+    }
+
     fn connect(state: &Path) -> Result<Self, StoreError> {
         Self::with_sealer(&state.join(DATABASE), Sealer::load(&state.join(KEY))?)
     }

@@ -55,12 +55,19 @@ pub(super) fn fresh(connection: &Connection) -> rusqlite::Result<()> {
 /// - FULL: a commit is on the disk when it returns; NORMAL may lose the last ones in a power cut.
 /// - `cell_size_check`: a damaged page is told as damaged, not read as something else.
 /// - `trusted_schema` off: nothing in a file that somebody put here is executed.
+/// - Who commits waits for the log to be brought into the database only once it is long ([`tidies`] does before).
 /// - Temporary tables in memory: nothing of the content lies elsewhere on the disk.
 pub(super) fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;",
+         PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;
+         PRAGMA wal_autocheckpoint = 4000;",
     )
+}
+
+/// Has this connection bring the log into the database with a commit of its own, from 8 MiB on.
+pub(super) fn tidies(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA wal_autocheckpoint = 1000;")
 }
