@@ -341,6 +341,31 @@ fn health_that_a_signal_turns_bad_is_waited_for_and_undone() {
 }
 
 #[test]
+fn health_that_turns_bad_only_after_its_proof_is_undone_too() {
+    let project = Project::new("undo-turn");
+    let mut platform = platform();
+    platform.start_leader();
+    let docker = serde_json::json!({"project": project.name, "settleSeconds": 3});
+    platform.write_follower_config("core-1", &platform.leader_url(), &docker);
+    let _follower = platform.start_follower("core-1");
+    platform.publish();
+    let health = "--health-cmd=read word < /app/conf/x.conf; test \"$word\" != bad || ! test -e /count/turned";
+    let options = [health, "--health-interval=200ms", "--health-retries=2", "--health-timeout=5s"];
+    picky(&platform, &project, "alpha", "exec sleep infinity", &options);
+    platform.platform_yml("settings: {A: bad}\n");
+    platform.good(&["publish", "--yes"]);
+    platform.until("it is proven", |fleet| of(fleet).running.as_ref().is_some_and(|running| running.revision == 2));
+    fs::write(platform.home.path().join("count/turned"), "").unwrap();
+    let undone = |status: &Status| status.failed.as_ref().is_some_and(|failed| failed.undo == Undo::Done);
+    let fleet = platform.until("it is undone", |fleet| undone(of(fleet)));
+    let told = of(&fleet);
+    let why = &told.failed.as_ref().unwrap().why;
+    assert!(why.contains("became unhealthy shortly after it was proven"), "{why}");
+    assert_eq!(told.running.as_ref().map(|running| running.revision), Some(1));
+    assert_eq!(file(&platform, "alpha"), "one\n");
+}
+
+#[test]
 fn what_somebody_brings_up_by_hand_is_seen() {
     let project = Project::new("undo-hand");
     let mut platform = platform();

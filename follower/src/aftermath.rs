@@ -65,9 +65,9 @@ impl Applier {
             let owed = begun.iter().find(|owed| concerns(&owed.action, container));
             if let Some(owed) = owed
                 && let Ok(details) = engine.details(&container.name).await
-                && let Some(death) = death(&engine, container, &details, since, owed.action.verb.is_composed()).await
+                && let Some(end) = end(&engine, container, &details, since, &owed.action.verb).await
             {
-                why.push(format!("{}: {death}", container.service));
+                why.push(format!("{}: {end}", container.service));
             }
         }
         if why.is_empty() {
@@ -142,18 +142,22 @@ fn concerns(action: &Action, container: &Container) -> bool {
         && action.container.as_ref().is_none_or(|name| *name == container.name)
 }
 
-/// How a container died since it was proven, if it did.
-async fn death(engine: &Engine, container: &Container, details: &Details, since: i64, may_end: bool) -> Option<String> {
-    let ended = may_end && details.exit_code == 0 && !details.restarted_by_policy;
+/// How a container died, or got unhealthy, since it was proven, if it did.
+async fn end(engine: &Engine, container: &Container, details: &Details, since: i64, verb: &Verb) -> Option<String> {
+    let name = &container.name;
+    let ended = verb.is_composed() && details.exit_code == 0 && !details.restarted_by_policy;
     let again = details.started > since;
-    if details.running && !details.restarting && !again || (!details.running && ended) {
+    let what = if again {
+        format!("was started again after it died shortly after it was proven, with exit code {}", details.exit_code)
+    } else if !details.running && ended {
         return None;
-    }
-    let what = if again { "was started again after it died" } else { "died" };
-    Some(format!(
-        "{} {what} shortly after it was proven, with exit code {}; the end of its log: {}",
-        container.name,
-        details.exit_code,
-        last_words(engine, &container.name).await
-    ))
+    } else if !details.running || details.restarting {
+        format!("died shortly after it was proven, with exit code {}", details.exit_code)
+    } else if details.health == "unhealthy" && !matches!(verb, Verb::Live(_)) {
+        // What was started anew was healthy when it was proven; what a signal was sent to perhaps not even before.
+        "became unhealthy shortly after it was proven".to_owned()
+    } else {
+        return None;
+    };
+    Some(format!("{name} {what}; the end of its log: {}", last_words(engine, name).await))
 }
