@@ -3,6 +3,7 @@
 
 use crate::api::call;
 use crate::harness::{Platform, Process, text};
+use lockstep_shared::api::Notify;
 use serde_json::Value;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -32,6 +33,15 @@ fn keep_port(platform: &mut Platform) {
     platform.env("LOCKSTEP_HTTP__PORT", &port.to_string());
 }
 
+/// Tells the follower as its leader does; the apply that it promises.
+fn notify(platform: &Platform, follower: &Process) -> String {
+    let client = lockstep_edge::Client::new(&follower.ready(), "core-1", platform.key("core-1"), 1 << 16).unwrap();
+    let body = serde_json::to_vec(&Notify { revision: 1, services: None, leader: None }).unwrap();
+    let sent = client.send(http::Method::POST, "/notify", &[], Some(body.into()), crate::harness::PATIENCE);
+    let answer = tokio::runtime::Runtime::new().unwrap().block_on(sent).unwrap();
+    serde_json::from_slice::<Value>(&answer.body).unwrap()["apply"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn without_its_leader_a_follower_says_so_and_keeps_its_files_as_they_were() {
     let mut platform = platform();
@@ -45,6 +55,11 @@ fn without_its_leader_a_follower_says_so_and_keeps_its_files_as_they_were() {
     let said = local(&follower)["alone"]["words"].as_str().unwrap().to_owned();
     assert!(said.starts_with("it last answered ") && said.contains("revision 1, proven "), "{said}");
     assert_eq!(local(&follower)["state"], "applied", "an absent leader is no failure of what runs");
+    let id = notify(&platform, &follower);
+    let waits = "the apply waits for the leader: no bundle from the leader: http://";
+    let said = |log: &str| log.lines().any(|line| line.contains(waits) && line.contains(&id));
+    crate::harness::until("what it was told waits", || said(&follower.log()), || follower.log());
+    assert!(!follower.log().contains("the apply failed"), "{}", follower.log());
 
     // Nobody needs a leader to put right what somebody changed; not after a start without one either.
     let file = platform.data("core-1").join("app/conf/x.conf");

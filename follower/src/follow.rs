@@ -221,13 +221,22 @@ impl Follow {
                 tracing::info!(apply = id, request, revision, digest, services = services.len(), "applied and proven");
             }
             Ended::Failed(error @ ApplyError::GivenUp { .. }) => tracing::info!(apply = id, request, "{error}"),
-            // That the leader is away was told; nothing was begun.
-            Ended::Failed(ApplyError::Pull(error)) if error.is_absence() => self.queue.concede(),
             Ended::Failed(error) => {
                 self.queue.concede();
                 let text = error.to_string();
                 if self.told.as_ref() != Some(&text) {
-                    tracing::error!(apply = id, request, revision, digest, "the apply failed: {text}");
+                    match error {
+                        ApplyError::Pull(error) if error.is_absence() => {
+                            tracing::warn!(
+                                apply = id,
+                                request,
+                                revision,
+                                digest,
+                                "the apply waits for the leader: {text}"
+                            );
+                        }
+                        _ => tracing::error!(apply = id, request, revision, digest, "the apply failed: {text}"),
+                    }
                     self.told = Some(text);
                 }
             }
