@@ -3,7 +3,8 @@
 //! is redone from here after a crash, so files need not be synced one by one.
 //!
 //! Records follow each other from the start of a file that is never made
-//! shorter; once all of them are durable elsewhere, the first is blanked.
+//! shorter; once all of them are durable elsewhere, the first is blanked. What
+//! stands behind it belongs to another generation, and means nothing any more.
 
 use crate::action::Action;
 use crate::applied::Applied;
@@ -76,6 +77,7 @@ pub struct JournalError {
 pub struct Journal {
     file: File,
     path: PathBuf,
+    /// Of the records that count: another number after each blanking, and after each start that finds none.
     generation: u64,
     sequence: u32,
     /// Where the next record goes.
@@ -139,12 +141,11 @@ impl Journal {
         };
         let (generation, sequence) = (number(8..16), number(16..20));
         let (intent, contents) = (number(24..32), number(32..40));
-        if at == 0 {
-            self.generation = generation;
-        }
+        // The first record says which generation counts.
+        let counts = at == 0 || generation == self.generation;
         let end = at.checked_add(HEADER as u64).and_then(|end| end.checked_add(intent)?.checked_add(contents));
         let Some(end) = end.filter(|end| *end <= length) else { return Ok(None) };
-        if &header[..8] != MAGIC || generation != self.generation || sequence != u64::from(self.sequence) {
+        if &header[..8] != MAGIC || !counts || sequence != u64::from(self.sequence) {
             return Ok(None);
         }
         let mut bytes = vec![0; usize::try_from(end - at).unwrap_or(usize::MAX) - HEADER];
@@ -169,6 +170,7 @@ impl Journal {
         }
         let progress = [Progress::Proven, Progress::Acting].into_iter().find(|progress| *progress as u8 == header[20]);
         let progress = progress.unwrap_or(Progress::Committed);
+        self.generation = generation;
         Ok(Some((Found { record, progress, contents }, end)))
     }
 
@@ -297,6 +299,33 @@ mod tests {
         // The second record of the blanked generation still stands in the file and must not come back.
         commit(&mut journal, 3, b"one");
         assert_eq!(reopen(&path), [(3, false, b"one".to_vec())]);
+    }
+
+    #[test]
+    fn what_an_earlier_life_left_behind_the_first_record_never_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        for life in 0..4 {
+            let (mut journal, found) = Journal::open(&path).unwrap();
+            assert!(found.is_empty());
+            let revision = 10 * life;
+            commit(&mut journal, revision + 1, b"one");
+            assert_eq!(reopen(&path), [(revision + 1, false, b"one".to_vec())], "in life {life}");
+            commit(&mut journal, revision + 2, b"two");
+            assert_eq!(reopen(&path).len(), 2);
+            journal.blank().unwrap();
+        }
+        // Nor behind one that a crash tore.
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        commit(&mut journal, 91, b"one");
+        commit(&mut journal, 92, b"two");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[HEADER] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let (mut journal, found) = Journal::open(&path).unwrap();
+        assert!(found.is_empty());
+        commit(&mut journal, 93, b"one");
+        assert_eq!(reopen(&path), [(93, false, b"one".to_vec())]);
     }
 
     #[test]
