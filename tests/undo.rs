@@ -340,6 +340,65 @@ fn health_that_a_signal_turns_bad_is_waited_for_and_undone() {
     assert_eq!((failed.undo, told.running.map(|running| running.revision)), (Undo::Done, Some(2)));
 }
 
+/// A compose file with one service whose command is the setting A.
+fn composed(platform: &Platform, grace: &str, options: &str) {
+    let service =
+        format!("image: {BUSYBOX}, command: {{{{A}}}}, stop_grace_period: {grace}, environment: {{B: '{{{{B}}}}'}}");
+    platform.template("core/pryv.yml.hbs", format!("version: '3.5'\nservices:\n  web: {{{service}{options}}}\n"));
+}
+
+#[test]
+fn what_compose_cannot_start_leaves_the_one_container_that_there_was() {
+    let project = Project::new("undo-start");
+    let mut platform = platform();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    composed(&platform, "0s", &format!(", ports: ['127.0.0.1:{port}:80']"));
+    let good = "['sleep', 'infinity']";
+    platform.settings(&[("A", good), ("B", "one")]);
+    platform.platform_yml(&format!("settings: {{A: \"{good}\"}}\n"));
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    // Each time the next attempt finds what the one before left.
+    for round in 1..3 {
+        platform.platform_yml(&format!("settings: {{A: \"['/no/such/program', '{round}']\"}}\n"));
+        let told = poison(&platform);
+        let failed = told.failed.unwrap();
+        assert_eq!(failed.undo, Undo::Done, "{failed:?}");
+        assert_eq!(project.containers(), [project.container("web")]);
+        let up = Engine::docker(&["inspect", "-f", "{{.State.Running}}", &project.container("web")]);
+        assert_eq!(up, "true");
+    }
+}
+
+#[test]
+fn a_follower_that_is_killed_while_compose_recreates_waits_for_it_and_makes_no_second_container() {
+    let project = Project::new("undo-orphan");
+    let mut platform = platform();
+    composed(&platform, "3s", "");
+    // It takes its three seconds to stop.
+    platform.platform_yml("settings: {A: \"['sh', '-c', 'trap : TERM; while :; do sleep 0.1; done']\"}\n");
+    platform.start_leader();
+    let mut follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    let calls = |follower: &Process| follower.log().matches("compose brings services up").count();
+    for round in 2..4 {
+        platform.platform_yml(&format!(
+            "settings: {{A: \"['sh', '-c', 'trap : TERM; while :; do sleep 0.1; done']\", B: round-{round}}}\n"
+        ));
+        let before = calls(&follower);
+        platform.good(&["publish", "--yes"]);
+        crate::harness::until("compose is at it", || calls(&follower) > before, || follower.log());
+        drop(follower);
+        follower = platform.start_follower("core-1");
+        platform.until("it is through", |fleet| of(fleet).running.as_ref().is_some_and(|it| it.revision == round));
+        assert!(follower.log().contains("waits for compose, which the follower before"), "{}", follower.log());
+        assert_eq!(project.containers(), [project.container("web")], "{}", follower.log());
+        let environment = Engine::docker(&["inspect", "-f", "{{.Config.Env}}", &project.container("web")]);
+        assert!(environment.contains(&format!("B=round-{round}")), "{environment}");
+    }
+}
+
 #[test]
 fn health_that_turns_bad_only_after_its_proof_is_undone_too() {
     let project = Project::new("undo-turn");

@@ -310,8 +310,14 @@ impl Stage<'_> {
             .iter()
             .map(|index| {
                 let service = &actions[*index].service;
+                // One that compose was replacing when it failed or was killed stands beside the one in its place.
                 let own = self.containers.iter().filter(|container| container.service == *service);
-                (service.clone(), own.count())
+                let number = |container: &'_ Container| match container.number.as_str() {
+                    "" => container.id.clone(),
+                    number => number.to_owned(),
+                };
+                let numbers: BTreeSet<String> = own.map(number).collect();
+                (service.clone(), numbers.len())
             })
             .collect();
         let names = services.keys().cloned().collect::<Vec<_>>().join(", ");

@@ -121,6 +121,13 @@ impl Applier {
         Self { leader, docker, store, board, staging, applied, good: None, unfinished: None, watched: None, beside }
     }
 
+    /// Resolves once nothing works on the containers that a follower before this one began.
+    pub async fn settled(&self) {
+        if let Some(docker) = &self.docker {
+            docker.compose.settled().await;
+        }
+    }
+
     /// What is on the disk.
     pub fn applied(&self) -> Option<&Applied> {
         self.applied.as_ref()

@@ -1,9 +1,12 @@
 //! The real compose tool, as plugin (`docker compose`) or as `docker-compose`.
 //! Recreating and creating containers is never done in any other way.
 
+use rustix::fs::FlockOperation;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,6 +15,8 @@ use tokio::sync::OnceCell;
 
 /// Longest run of one `up`: images may have to be fetched.
 const LIMIT: Duration = Duration::from_mins(30);
+/// Between two looks whether another run has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How much of what the tool says is shown, in bytes from its end.
 const MOST_SHOWN: usize = 2 * 1024;
 
@@ -22,6 +27,8 @@ pub struct Compose {
     docker_host: String,
     project: String,
     root: PathBuf,
+    /// Locked by whichever run works on the containers, also one whose follower was killed.
+    lock: Option<PathBuf>,
     tool: OnceCell<Tool>,
 }
 
@@ -99,8 +106,45 @@ impl Compose {
             docker_host: docker_host.to_owned(),
             project: project.to_owned(),
             root: root.to_owned(),
+            lock: None,
             tool: OnceCell::new(),
         }
+    }
+
+    /// Has one run wait for the other, by a lock in the follower's state folder: a run goes on when the follower that
+    /// began it is killed.
+    #[must_use]
+    pub fn one_at_a_time(self, state: &Path) -> Self {
+        Self { lock: Some(state.join("compose.lock")), ..self }
+    }
+
+    /// Resolves once nothing works on the containers that a follower before this one began.
+    pub async fn settled(&self) {
+        self.turn().await;
+    }
+
+    /// The lock. `None` where there is none to be had: then nothing is waited for.
+    async fn turn(&self) -> Option<File> {
+        let path = self.lock.as_ref()?;
+        let opened = File::options().read(true).append(true).create(true).mode(0o600).open(path);
+        let lock = opened.inspect_err(|error| tracing::debug!(%error, "compose runs without a lock")).ok()?;
+        let taken = async {
+            let mut told = false;
+            while let Err(errno) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                if errno != rustix::io::Errno::WOULDBLOCK {
+                    return;
+                }
+                if !told {
+                    tracing::info!("waits for compose, which the follower before this one began");
+                    told = true;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        if tokio::time::timeout(LIMIT, taken).await.is_err() {
+            tracing::warn!(lock = %path.display(), "something holds the lock of compose for too long: not waited for any more");
+        }
+        Some(lock)
     }
 
     /// Finds the tool. To be called before anything is written that needs it.
@@ -150,7 +194,9 @@ impl Compose {
             .env("DOCKER_HOST", &self.docker_host)
             .env("COMPOSE_HTTP_TIMEOUT", "600");
         self.lend_environment(&mut command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // Nobody reads it: the tool holds the lock by it, to its own end.
+        let input = self.turn().await.map_or_else(Stdio::null, Stdio::from);
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         Self::reach(&up);
         let shown = shown(&command);
         tracing::debug!(command = %shown, "running compose");

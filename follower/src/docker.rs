@@ -45,6 +45,7 @@ const MOST_ARCHIVE: usize = 64 * 1024 * 1024;
 
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
+const NUMBER: &str = "com.docker.compose.container-number";
 const ONE_OFF: &str = "com.docker.compose.oneoff";
 const DEPENDS_ON: &str = "com.docker.compose.depends_on";
 
@@ -281,6 +282,7 @@ fn container(summary: ContainerSummary, project: &str, home: bool) -> Option<Con
         id: summary.id?,
         name: summary.names?.first()?.trim_start_matches('/').to_owned(),
         service: labels.remove(SERVICE)?,
+        number: labels.remove(NUMBER).unwrap_or_default(),
         state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
         health: health.to_owned(),
         mounts: mounts.collect(),

@@ -112,6 +112,10 @@ impl Follow {
 
     /// Runs until `stop` turns true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.applier.settled() => {}
+            () = stopped(&mut stop) => return,
+        }
         let mut asked_for = self.known();
         let mut poll = self.poll(Duration::ZERO);
         loop {

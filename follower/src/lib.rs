@@ -100,7 +100,8 @@ pub async fn run(
     let queue = Arc::new(Queue::default());
     let docker = config.docker.as_ref().map(|docker| Docker {
         engine: Arc::new(Engine::new(&docker.host, &docker.project)),
-        compose: Compose::new(docker.compose.clone(), &docker.host, &docker.project, &config.root),
+        compose: Compose::new(docker.compose.clone(), &docker.host, &docker.project, &config.root)
+            .one_at_a_time(&config.state_folder),
         settle: docker.settle,
     });
     let engine = docker.as_ref().map(|docker| docker.engine.clone());

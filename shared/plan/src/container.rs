@@ -13,6 +13,9 @@ pub struct Container {
     pub name: String,
     /// The compose service (label `com.docker.compose.service`).
     pub service: String,
+    /// Which of its service's containers it is (label `com.docker.compose.container-number`); one that takes its place
+    /// has the same. Empty where it isn't known.
+    pub number: String,
     /// The engine's word: `running`, `exited`, `restarting`, ...
     pub state: String,
     /// The engine's word: `none`, `starting`, `healthy`, `unhealthy`.
@@ -77,6 +80,7 @@ impl From<&api::Container> for Container {
         };
         Self {
             id: String::new(),
+            number: String::new(),
             name: container.name.clone(),
             service: container.service.clone(),
             state: container.state.clone(),
@@ -170,6 +174,7 @@ mod tests {
             id: "1".into(),
             name: "c".into(),
             service: "s".into(),
+            number: "1".into(),
             state: "running".into(),
             health: "none".into(),
             mounts: vec![mount(Some("/d/web"), "/app"), mount(None, "/app/cache"), mount(Some("/d/one.txt"), "/one")],

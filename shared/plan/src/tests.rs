@@ -48,6 +48,7 @@ fn container(service: &str, mounts: &[&str]) -> Container {
         id: format!("id-{service}"),
         name: format!("pryv_{service}_1"),
         service: service.to_owned(),
+        number: "1".to_owned(),
         state: "running".to_owned(),
         health: "none".to_owned(),
         mounts: mounts.iter().map(mount).collect(),
