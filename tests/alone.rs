@@ -55,12 +55,6 @@ fn without_its_leader_a_follower_says_so_and_keeps_its_files_as_they_were() {
     let said = local(&follower)["alone"]["words"].as_str().unwrap().to_owned();
     assert!(said.starts_with("it last answered ") && said.contains("revision 1, proven "), "{said}");
     assert_eq!(local(&follower)["state"], "applied", "an absent leader is no failure of what runs");
-    let id = notify(&platform, &follower);
-    let waits = "the apply waits for the leader: no bundle from the leader: http://";
-    let said = |log: &str| log.lines().any(|line| line.contains(waits) && line.contains(&id));
-    crate::harness::until("what it was told waits", || said(&follower.log()), || follower.log());
-    assert!(!follower.log().contains("the apply failed"), "{}", follower.log());
-
     // Nobody needs a leader to put right what somebody changed; not after a start without one either.
     let file = platform.data("core-1").join("app/conf/x.conf");
     let right = |follower: &Process| {
@@ -79,6 +73,12 @@ fn without_its_leader_a_follower_says_so_and_keeps_its_files_as_they_were() {
     crate::harness::until("alone from its start", || local(&follower).get("alone").is_some(), || follower.log());
     let said = local(&follower)["alone"]["words"].as_str().unwrap().to_owned();
     assert!(said.starts_with("it has not answered since this start"), "{said}");
+
+    let id = notify(&platform, &follower);
+    let waits = "the apply waits for the leader: no bundle from the leader: http://";
+    let said = |log: &str| log.lines().any(|line| line.contains(waits) && line.contains(&id));
+    crate::harness::until("what it was told waits", || said(&follower.log()), || follower.log());
+    assert!(!follower.log().contains("the apply failed"), "{}", follower.log());
 
     platform.platform_yml("settings: {V: later}\n");
     platform.start_leader();

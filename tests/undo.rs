@@ -98,8 +98,14 @@ fn what_ran_before_runs_again_and_the_failure_is_told_until_something_else_is_of
     assert_eq!(starts(&platform), before);
     assert_eq!(platform.status().state, State::Failed);
 
-    // A notification has it tried once more, and undone once more.
+    // Nor by a notification: it was taken back, and who asks for something is given what runs.
     notify(&platform, &follower, 2);
+    platform.until("it was notified", |fleet| of(fleet).state == State::Applied && of(fleet).failed.is_none());
+    assert_eq!((starts(&platform), file(&platform, "alpha").as_str()), (before, "one\n"));
+    assert!(platform.good(&["status"]).contains("FAILED(2), RUNNING(1)"), "the leader remembers it");
+
+    // Whoever wants it has it tried once more, and undone once more.
+    platform.good(&["rollout", "resume"]);
     let again = platform.until("it was tried again", |fleet| {
         of(fleet).apply.as_ref().is_some_and(|apply| apply.error.is_some())
             && of(fleet).failed.as_ref().is_some_and(|failed| failed.undo == Undo::Done)

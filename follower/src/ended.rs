@@ -104,7 +104,7 @@ pub enum ApplyError {
     },
     /// The leader still offers what failed here before.
     #[error(
-        "FAILED({}){}: {}. It is not tried again by itself: publish a correction, or lockstep notify tries it once more",
+        "FAILED({}){}: {}. It is not tried again by itself: publish a correction; lockstep rollout resume tries it once more, or, where its rollout went on, lockstep notify",
         .failed.revision, runs(*.running), .failed.why
     )]
     GivenUp {

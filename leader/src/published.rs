@@ -16,6 +16,8 @@ pub struct Published {
     pub revision: Revision,
     /// By machine.
     pub served: HashMap<Name, Arc<Served>>,
+    /// Tags of what failed on machines that are served something else since: who names it has nothing new to hear.
+    pub remembered: HashMap<Name, HeaderValue>,
 }
 
 /// One machine's bundle as bodies.
@@ -126,7 +128,12 @@ impl Published {
             };
             (machine.clone(), Arc::new(served))
         });
-        Self { served: served.collect(), revision }
+        Self { served: served.collect(), revision, remembered: HashMap::new() }
+    }
+
+    /// Whether a machine that names this tag has nothing else to hear of than what it is served.
+    pub fn is_known(&self, served: &Served, tag: &HeaderValue) -> bool {
+        served.etag == *tag || self.remembered.get(&served.bundle.machine) == Some(tag)
     }
 
     /// The same, with the deltas from what was served until now.

@@ -100,15 +100,21 @@ pub(super) fn answer(
 ) -> Result<Answer, Problem> {
     let query = Query::parse(query)?;
     let (role, file) = target(path)?;
-    let served = permitted(&leader.published(), asker, role.as_deref(), query.machine.as_deref())?;
+    let published = leader.published();
+    let served = permitted(&published, asker, role.as_deref(), query.machine.as_deref())?;
+    let remembered = || published.remembered.get(&served.bundle.machine).filter(|tag| matches(headers, tag));
     let now = if let Some(file) = file {
         one_file(&served, &file, headers)?
-    } else if !matches(headers, &served.etag) {
-        told(leader, &served, whole(&served, &Wanted::of(headers)))
-    } else if let Some(wait) = query.wait {
-        return Ok(Answer::Later(Held { served, wait, wanted: Wanted::of(headers) }));
     } else {
-        not_modified(&served)
+        let known = if matches(headers, &served.etag) { Some(&served.etag) } else { remembered() };
+        match (known, query.wait) {
+            (None, _) => told(leader, &served, whole(&served, &Wanted::of(headers))),
+            (Some(known), Some(wait)) => {
+                let known = known.clone();
+                return Ok(Answer::Later(Held { served, known, wait, wanted: Wanted::of(headers) }));
+            }
+            (Some(_), None) => not_modified(&served),
+        }
     };
     Ok(Answer::Now(now))
 }
@@ -125,6 +131,8 @@ pub(super) async fn finished(leader: &Leader, answer: Result<Answer, Problem>) -
 /// A request that waits until there is something else than what was served.
 pub(super) struct Held {
     served: Arc<Served>,
+    /// The tag that is named.
+    known: HeaderValue,
     wait: Duration,
     wanted: Wanted,
 }
@@ -132,7 +140,7 @@ pub(super) struct Held {
 impl Held {
     /// Holds it until there is something else, or the time is over.
     async fn changed(self, leader: &Leader) -> Result<Reply, Problem> {
-        let Self { served, wait, wanted } = self;
+        let Self { served, known, wait, wanted } = self;
         let machine = &served.bundle.machine;
         let _place = leader.waits.take(machine, leader.config.limits.waits_per_follower)?;
         let (mut published, mut stop) = (leader.published.subscribe(), leader.stop.clone());
@@ -146,7 +154,7 @@ impl Held {
                     return Err(problem);
                 }
                 let now = find(&seen, machine.as_str())?;
-                if now.etag != served.etag {
+                if !seen.is_known(&now, &known) {
                     return Ok(Some(now));
                 }
                 // A held request that ends early makes a follower report, and so hear of its new key.

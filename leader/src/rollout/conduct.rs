@@ -8,7 +8,7 @@ use super::state::{Ground, Offer, Rollout, Was};
 use super::step::{Effect, Event};
 use crate::audit;
 use crate::mask::Mask;
-use crate::published::{Published, Served};
+use crate::published::{Published, Served, etag};
 use crate::store::{Revision, StoreError};
 use crate::who::Actor;
 use lockstep_edge::clock;
@@ -162,7 +162,8 @@ impl Conducting {
         self.shared.events.begin();
         self.hands.published.send_if_modified(|now| {
             // What is served is decided below; nobody is woken before.
-            *now = Arc::new(Published { revision: published.revision, served: now.served.clone() });
+            let (served, remembered) = (now.served.clone(), now.remembered.clone());
+            *now = Arc::new(Published { revision: published.revision, served, remembered });
             false
         });
         let _ = self.step(Event::Begin(Box::new(rollout)));
@@ -251,16 +252,15 @@ impl Conducting {
 
     /// Serves every machine what it is to have now; who is served something else than until now, and its revision.
     fn serve(&mut self, revision: &Revision) -> Vec<(Name, u64)> {
-        let offers: Vec<(Name, Was)> = {
-            let state = self.shared.state();
-            let members = state.rollout.iter().flat_map(|rollout| {
-                rollout.members.iter().filter_map(|(name, member)| match rollout.offer(member) {
-                    Offer::New => None,
-                    Offer::Earlier(was) => Some((name.clone(), was.clone())),
-                })
-            });
-            members.collect()
-        };
+        let (mut offers, mut remembered) = (Vec::new(), HashMap::new());
+        if let Some(rollout) = &self.shared.state().rollout {
+            for (name, member) in &rollout.members {
+                if let Offer::Earlier(was) = rollout.offer(member) {
+                    offers.push((name.clone(), was.clone()));
+                }
+                remembered.extend(rollout.remembered(member).map(|failed| (name.clone(), etag(&failed))));
+            }
+        }
         let mut served = self.new.clone();
         let now = self.hands.published.borrow().clone();
         for (name, was) in offers {
@@ -278,9 +278,12 @@ impl Conducting {
                 }
             }
         }
+        // Who remembers what failed there is not told to try anything.
+        let told = |name: &Name| !remembered.contains_key(name);
         let changed = served.iter().filter(|(name, new)| now.served.get(*name).is_none_or(|old| old.etag != new.etag));
+        let changed = changed.filter(|(name, _)| told(name));
         let changed = changed.map(|(name, new)| (name.clone(), new.number())).collect();
-        self.hands.published.send_replace(Arc::new(Published { revision: revision.clone(), served }));
+        self.hands.published.send_replace(Arc::new(Published { revision: revision.clone(), served, remembered }));
         changed
     }
 

@@ -98,6 +98,9 @@ pub struct Member {
     /// It went back by itself, and says so for as long as it is offered what failed.
     #[serde(default)]
     pub undone: bool,
+    /// Whether it failed at what it had proven before, and still runs: a file that can't be repaired, say.
+    #[serde(default)]
+    pub stays: bool,
 }
 
 /// What a machine had before.
@@ -169,11 +172,15 @@ impl Rollout {
             let has = ground.digests.get(name).map(|digest| Was { revision: ground.revision, digest: *digest });
             let (was, good, unproven) = match before {
                 Some((last, member)) => {
+                    let runs =
+                        member.progress == Progress::Done || (member.progress == Progress::Failed && member.stays);
                     let was = match last.offer(member) {
+                        // What failed there is not what it is to have until it is its turn.
+                        Offer::New if member.progress == Progress::Failed && !runs => member.good.clone().or(has),
                         Offer::New => has,
                         Offer::Earlier(was) => Some(was.clone()),
                     };
-                    let good = if member.progress == Progress::Done { was.clone() } else { member.good.clone() };
+                    let good = if runs { was.clone() } else { member.good.clone() };
                     (was, good, matches!(member.progress, Progress::Offered | Progress::Applying))
                 }
                 None => (has.clone(), has, false),
@@ -193,6 +200,7 @@ impl Rollout {
                 why: String::new(),
                 failure: None,
                 undone: false,
+                stays: false,
             };
             members.insert(name.clone(), member);
         }
@@ -235,14 +243,26 @@ impl Rollout {
         let earlier = match member.progress {
             Progress::Offered | Progress::Applying | Progress::Done => None,
             Progress::Waiting => member.before.as_ref(),
-            // It doesn't try again by itself, and nobody would know any more that it failed.
-            Progress::Failed if member.undone => None,
-            Progress::Failed if self.strategy.on_failure == OnFailure::Continue && self.goes_on() => None,
+            // There it runs, and is good.
+            Progress::Failed if member.stays && !matches!(self.phase, Phase::Returned(_)) => None,
+            // Who went back doesn't try again by itself, only if somebody wants it to.
+            Progress::Failed
+                if self.goes_on() && (member.undone || self.strategy.on_failure == OnFailure::Continue) =>
+            {
+                None
+            }
             Progress::Failed | Progress::Held | Progress::Retrying | Progress::Returning | Progress::Returned => {
                 member.good.as_ref()
             }
         };
         earlier.map_or(Offer::New, Offer::Earlier)
+    }
+
+    /// The digest of what failed on a machine and is not offered to it any more, though it may go on naming it: it
+    /// remembers that it failed.
+    pub fn remembered(&self, member: &Member) -> Option<Sha256> {
+        let earlier = matches!(self.offer(member), Offer::Earlier(_));
+        (member.progress == Progress::Failed && member.undone && earlier).then_some(member.digest)
     }
 
     /// The digest of what a machine is served; `None` for one that the rollout changes nothing for.

@@ -95,7 +95,8 @@ impl State {
             effects.extend([Effect::KeepLease(name.clone()), Effect::Shown(name.clone())]);
         }
         let Some(rollout) = &mut self.rollout else { return };
-        let (returned, running) = (matches!(rollout.phase, Phase::Returned(_)), rollout.is_running());
+        let (returned, running, goes_on) =
+            (matches!(rollout.phase, Phase::Returned(_)), rollout.is_running(), rollout.goes_on());
         let Some(member) = rollout.members.get_mut(name) else { return };
         if ended.is_some_and(|held| held.digest == member.digest)
             && report.proves(&member.digest)
@@ -112,6 +113,7 @@ impl State {
                 let failure = failure.filter(|failed| member.failure != Some(failed.since));
                 if let Some(Failure { since, why, undone, .. }) = failure {
                     (member.failure, member.undone) = (Some(*since), *undone);
+                    member.stays = unwell.is_none() && report.running == Some(member.digest);
                     self.fail(name, why, now, effects);
                     return;
                 }
@@ -132,6 +134,10 @@ impl State {
                     if report.state == api::State::Failed {
                         member.why = report.error.clone().unwrap_or_default();
                     }
+                } else if member.undone && !goes_on && report.failed.is_none() && report.state != api::State::Applying {
+                    // It was notified, or begins anew: a later attempt has nothing to wait for.
+                    member.undone = false;
+                    effects.extend([Effect::Keep(None), Effect::Offer]);
                 }
             }
             Progress::Returning => {
@@ -162,6 +168,7 @@ impl State {
         why.clone_into(&mut member.why);
         effects.push(Effect::Shown(name.clone()));
         if !running {
+            effects.extend([Effect::Keep(None), Effect::Offer]);
             return;
         }
         let end = End { at: now, machine: Some(name.clone()), why: why.to_owned() };
