@@ -118,7 +118,7 @@ fn content(platform: &Platform, machine: &str) -> String {
 fn a_bad_change_reaches_one_machine_of_twelve_and_a_good_one_all_in_turn() {
     let (platform, machines) = platform(4);
     let projects: Vec<Project> = machines.iter().map(|name| Project::new(name)).collect();
-    let (containers, _followers) = with_containers(&platform, &machines, &projects, &[]);
+    let (containers, mut followers) = with_containers(&platform, &machines, &projects, &[]);
 
     // No follower has an address: they learn of it by polling, all at once.
     platform.platform_yml("settings: {A: bad}\n");
@@ -139,6 +139,19 @@ fn a_bad_change_reaches_one_machine_of_twelve_and_a_good_one_all_in_turn() {
     assert!(platform.good(&["audit"]).contains("rollout returned"));
     assert!(platform.good(&["history"]).contains("returned"), "{}", platform.good(&["history"]));
     assert_eq!(state(&fleet, failed.as_str()), Some(MemberState::Failed));
+
+    // Neither a notification nor a new disk has it run there again.
+    let bad_runs = || containers.iter().map(|it| Engine::docker(&["logs", it]).matches("bad").count()).sum::<usize>();
+    let before = bad_runs();
+    platform.run(&["notify", "--service", "app"]);
+    let index = machines.iter().position(|name| name == failed.as_str()).unwrap();
+    followers.remove(index).stop();
+    fs::remove_dir_all(platform.follower_root(failed.as_str()).join("state")).unwrap();
+    fs::remove_file(platform.data(failed.as_str()).join("app/conf/x.conf")).unwrap();
+    followers.insert(index, platform.start_follower(failed.as_str()));
+    let back = |fleet: &Fleet| fleet.machines.iter().all(|machine| runs(machine, 1));
+    platform.until("the new one has what all have", back);
+    assert_eq!((content(&platform, failed.as_str()).as_str(), bad_runs()), ("one\n", before));
 
     // With a canary it is the canary.
     platform.platform_yml("settings: {A: bad indeed}\n");
