@@ -148,11 +148,9 @@ fn what_others_have_in_the_way_in_a_volume_is_refused_and_stays() {
     assert_eq!(shell(&project, "cat /v/site /v/other.conf"), "theirs\nother");
     // Once it is gone, all is as it should be.
     shell(&project, "busybox rm /v/site");
-    platform.good(&["notify"]);
-    platform.until("it is applied", |fleet| {
-        fleet.machines[0].status.as_ref().is_some_and(|status| status.state == State::Applied)
-    });
-    assert_eq!(shell(&project, "cat /v/site/a.conf /v/other.conf"), "new\nchanged");
+    platform.template("core/app/conf/other.conf", "changed again\n");
+    platform.publish();
+    assert_eq!(shell(&project, "cat /v/site/a.conf /v/other.conf"), "new\nchanged again");
 }
 
 #[test]

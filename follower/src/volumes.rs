@@ -101,7 +101,7 @@ pub(crate) async fn look(
 }
 
 impl<'e> Site<'e> {
-    /// A container with these volumes, of the image of one that mounts any of them; `None` if none does.
+    /// A container with these volumes; `None` if there is none whose image it could have.
     async fn make(
         engine: &'e Engine,
         containers: &[Container],
@@ -110,15 +110,21 @@ impl<'e> Site<'e> {
     ) -> Result<Option<Self>, EngineError> {
         let volume = |name: &&str| Place { what: What::Volume { name: (*name).to_owned(), writable }, at: at(name) };
         let mounts: Vec<Place> = names.iter().map(volume).collect();
+        if names.is_empty() {
+            return Ok(None);
+        }
+        // It is never started, so any image will do; that of one that has the volume is most likely still there.
+        let (holders, others): (Vec<_>, Vec<_>) =
+            containers.iter().partition(|container| names.iter().any(|name| container.mounts_volume(name)));
         let mut missing = None;
-        for holder in containers.iter().filter(|container| names.iter().any(|name| container.mounts_volume(name))) {
+        for container in holders.into_iter().chain(others) {
             let made = async {
-                let image = engine.details(&holder.name).await?.image;
+                let image = engine.details(&container.name).await?.image;
                 let recipe = Recipe { image, mounts: mounts.clone(), ..Recipe::default() };
                 Ok(Self { engine, made: engine.make(&recipe).await?, recipe })
             };
             match made.await {
-                // It is gone meanwhile, or its image is: another one's does as well.
+                // It is gone meanwhile, or its image is.
                 Err(error @ EngineError::Refused { status: 404, .. }) => missing = Some(error),
                 made => return made.map(Some),
             }
