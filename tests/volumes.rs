@@ -194,7 +194,7 @@ fn a_mounted_file_comes_back_where_docker_made_a_folder_beside_a_volume() {
         "files:\n  app/conf/**: {volume: conf, on_change: none}\n  a/single.txt: {on_change: 'signal:HUP'}\n",
     );
     platform.start_leader();
-    let _follower = platform.docker_follower("core-1", &project);
+    let follower = platform.docker_follower("core-1", &project);
     platform.publish();
     let app = project.container("app");
     let (single, template) =
@@ -206,8 +206,8 @@ fn a_mounted_file_comes_back_where_docker_made_a_folder_beside_a_volume() {
     platform.publish();
     assert!(!single.exists());
     // Docker makes a folder of it and can't start the container on it.
-    let restarted = std::process::Command::new("docker").args(["restart", &app]).output().unwrap();
-    assert!(!restarted.status.success() && single.is_dir());
+    let restarts = || std::process::Command::new("docker").args(["restart", &app]).output().unwrap().status.success();
+    assert!(!restarts() && single.is_dir());
     // Nothing of this keeps other files from the machine.
     platform.template("core/app/conf/x.conf", "changed\n");
     platform.publish();
@@ -218,6 +218,15 @@ fn a_mounted_file_comes_back_where_docker_made_a_folder_beside_a_volume() {
     let apply = platform.change();
     let left: Vec<_> = apply.left_alone.iter().map(|left| left.why.as_str()).collect();
     assert!(left.iter().any(|why| why.contains("scripts/run-pryv app")), "{apply:?}");
+    Engine::docker(&["start", &app]);
+    assert_eq!(Engine::exec(&app, &["cat", "/single.txt"]), "back");
+    // The same by hand, while nobody repairs it; the doctor's advice is a notification.
+    follower.stop();
+    fs::remove_file(&single).unwrap();
+    assert!(!restarts() && single.is_dir());
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.good(&["notify", "--service", "app"]);
+    platform.until("the file is there again", |_| single.is_file());
     Engine::docker(&["start", &app]);
     assert_eq!(Engine::exec(&app, &["cat", "/single.txt"]), "back");
 }
