@@ -36,4 +36,5 @@ mod templates;
 mod tls;
 mod undo;
 mod verbs;
+mod volumes;
 mod watch;

@@ -235,11 +235,23 @@ impl Engine {
             match part {
                 Ok(part) if archive.len() + part.len() <= MOST_ARCHIVE => archive.extend_from_slice(&part),
                 Ok(_) => break,
-                Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+                Err(error) if is_absent(&error) => return Ok(None),
                 Err(error) => return Err(self.failed("reading a file of", name, error)),
             }
         }
         Ok(Some(archive.into()))
+    }
+}
+
+/// Whether the engine says that nothing is at a path. Below a file it calls
+/// that a failure of its own, like a mount that fails with the same words.
+fn is_absent(error: &Error) -> bool {
+    match error {
+        Error::DockerResponseServerError { status_code: 404, .. } => true,
+        Error::DockerResponseServerError { message, .. } => {
+            message.starts_with("lstat ") && message.ends_with(": not a directory")
+        }
+        _ => false,
     }
 }
 

@@ -3,17 +3,12 @@
 //! has both, so a crash in between is finished like any other.
 
 use crate::disk::{DataFolder, DiskError};
-use crate::snapshot::{Obstacle, is_staged};
+use crate::snapshot::{Obstacle, is_below, is_staged};
 use crate::steps::Steps;
 use lockstep_shared::SafePath;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 use std::os::fd::AsFd as _;
-
-/// Whether `path` lies below `folder`.
-fn is_below(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-}
 
 /// Whether something is written where `removed` stands, or below it.
 pub(crate) fn makes_way(steps: &Steps, removed: &SafePath) -> bool {

@@ -58,15 +58,15 @@ pub(super) fn judge(facts: &[Facts]) -> Vec<Finding> {
                 "mounts",
                 Level::Broken,
                 format!("{source}, mounted into {service} at {destination}, is not there"),
-                "the container goes on with what was there; when it is created anew, Docker makes an empty folder of it",
+                "the container goes on with what was there; when it is started anew, Docker makes an empty folder of it",
                 format!("lockstep notify --service {service} on the leader writes it again, if it is one of lockstep's files; otherwise put it back"),
             )),
             Some((source, Source::Folder { empty: true })) if looks_like_a_file(destination) => findings.push(found(
                 "mounts",
                 Level::Warning,
                 format!("{source} is an empty folder, and {service} has it at {destination}, where a file seems to be meant"),
-                "Docker makes a folder where the source of a mount is missing when a container is created",
-                format!("rmdir {source}, then put the file there (lockstep notify --service {service} on the leader)"),
+                "Docker makes a folder where the source of a mount is missing when a container is created or started",
+                format!("lockstep notify --service {service} on the leader puts the file in its place, if it is one of lockstep's, and its report says what is left to do; otherwise rmdir {source}, put the file there, and have the container made anew"),
             )),
             Some((source, Source::File)) => findings.push(found(
                 "mounts",

@@ -224,7 +224,7 @@ impl Site<'_> {
         let mut new = BTreeSet::new();
         for folder in folders {
             let above_is_new = folder.parent().is_some_and(|above| new.contains(above));
-            if fresh(folder) || above_is_new || !self.engine.stands(made, folder).await? {
+            if fresh(folder) || above_is_new || self.engine.kind(made, folder).await?.is_none() {
                 new.insert(folder);
             }
         }

@@ -63,6 +63,34 @@ pub enum What {
     Host(PathBuf),
 }
 
+/// What stands at a path of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symlink.
+    Symlink,
+    /// A device, pipe or socket.
+    Special,
+}
+
+impl Kind {
+    /// Of the mode that the engine gives, which has the bits of Go's `fs.FileMode`.
+    fn of(mode: u32) -> Self {
+        const FOLDER: u32 = 1 << 31;
+        const SYMLINK: u32 = 1 << 27;
+        const SPECIAL: u32 = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
+        match mode {
+            _ if mode & FOLDER != 0 => Self::Folder,
+            _ if mode & SYMLINK != 0 => Self::Symlink,
+            _ if mode & SPECIAL != 0 => Self::Special,
+            _ => Self::File,
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub enum Ran {
@@ -135,12 +163,12 @@ impl Engine {
         sent.map_err(|error| self.failed("writing files into", name, error))
     }
 
-    /// Whether something stands at a path of a container, running or not.
-    pub async fn stands(&self, name: &str, path: &Path) -> Result<bool, EngineError> {
+    /// What stands at a path of a container, running or not; what lies above has to be a folder or nothing.
+    pub async fn kind(&self, name: &str, path: &Path) -> Result<Option<Kind>, EngineError> {
         let options = ContainerArchiveInfoOptionsBuilder::new().path(&path.to_string_lossy()).build();
         match self.client().await?.get_container_archive_info(name, Some(options)).await {
-            Ok(_) => Ok(true),
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            Ok(found) => Ok(Some(Kind::of(found.file_mode))),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(self.failed("looking for a file of", name, error)),
         }
     }

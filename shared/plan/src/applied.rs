@@ -3,6 +3,7 @@
 use crate::action::Action;
 use crate::container::Container;
 use crate::snapshot::Entry;
+use crate::volumes::VolumeRemove;
 use lockstep_shared::api::{FailedBundle, Running, Undo};
 use lockstep_shared::{Bundle, File, Mode, Name, OnChange, OnDrift, Owner, SafePath, Sha256, VolumePath};
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,12 @@ impl Applied {
     /// Whether an action failed and is to be tried again.
     pub fn owes(&self) -> bool {
         self.owed.iter().any(|owed| !owed.deferred)
+    }
+
+    /// What a volume may still have that an apply before was to remove from it:
+    /// that apply's bundle doesn't know it any more.
+    pub fn owed_removals(&self) -> impl Iterator<Item = &VolumeRemove> {
+        self.owed.iter().filter_map(|owed| owed.action.fill()).flat_map(|fill| &fill.remove)
     }
 
     /// What is true once `bundle` is written, at the time `now`: nothing of it proven yet.

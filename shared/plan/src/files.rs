@@ -1,11 +1,12 @@
 //! Which files are written and removed, and what is in the way.
 
 use super::{Changed, Inputs, Plan, PlanError};
-use crate::snapshot::{Entry, Obstacle, is_staged};
+use crate::applied::Applied;
+use crate::snapshot::{Entry, InTheWay, Obstacle, is_below, is_staged};
 use crate::steps::{Check, How, Write};
 use crate::volumes::{self, Fills};
 use lockstep_shared::api::Change;
-use lockstep_shared::{File, SafePath};
+use lockstep_shared::{File, SafePath, VolumePath};
 
 /// Fills `plan.steps`; the files that change, and what happens in volumes.
 pub(crate) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<(Vec<Changed<'a>>, Fills), PlanError> {
@@ -41,10 +42,13 @@ pub(crate) fn plan<'a>(inputs: Inputs<'a>, plan: &mut Plan) -> Result<(Vec<Chang
             Err(obstacle) => obstacles.push(obstacle),
         }
     }
-    if !obstacles.is_empty() {
-        return Err(PlanError::Obstacles { folder: inputs.data_folder.to_owned(), obstacles });
-    }
     changed.extend(removals(inputs, plan, &mut fills));
+    let in_volumes = fills.iter().map(|(volume, fill)| InTheWay::in_volume(volume, fill.obstacles(inputs.disk)));
+    let in_the_way: Vec<InTheWay> =
+        in_volumes.chain([InTheWay::below(inputs.data_folder, obstacles)]).flatten().collect();
+    if !in_the_way.is_empty() {
+        return Err(PlanError::Obstacles(in_the_way));
+    }
     plan.checks = checks(&changed, inputs);
     Ok((changed, fills))
 }
@@ -97,10 +101,6 @@ fn is_mounted(inputs: Inputs<'_>, file: &File) -> bool {
     inputs.containers.into_iter().flatten().any(|container| container.mounts_file(&host))
 }
 
-fn is_below(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-}
-
 /// Whether a file of such a path was written before, still is one, and is not in the bundle any more.
 fn goes(inputs: Inputs<'_>, such: impl Fn(&str) -> bool) -> bool {
     let mut known = inputs.applied.into_iter().flat_map(|applied| applied.files.keys());
@@ -139,6 +139,7 @@ fn removals<'a>(inputs: Inputs<'a>, plan: &mut Plan, fills: &mut Fills) -> Vec<C
         let protected = path.is_protected() && known.volume.is_none();
         !stays && !protected
     });
+    let is_taken = |place: &VolumePath| inputs.bundle.files.iter().any(|file| file.volume.as_ref() == Some(place));
     let mut changed = Vec::new();
     for (path, known) in gone {
         let removed = Changed {
@@ -150,8 +151,7 @@ fn removals<'a>(inputs: Inputs<'a>, plan: &mut Plan, fills: &mut Fills) -> Vec<C
             volume: known.volume.as_ref(),
         };
         if let Some(place) = &known.volume {
-            let taken = inputs.bundle.files.iter().any(|file| file.volume.as_ref() == Some(place));
-            if !taken && volumes::remove(fills, place, path, inputs.disk.in_volume(place)) {
+            if !is_taken(place) && volumes::remove(fills, place, path, inputs.disk.in_volume(place)) {
                 changed.push(removed);
             }
             continue;
@@ -166,6 +166,12 @@ fn removals<'a>(inputs: Inputs<'a>, plan: &mut Plan, fills: &mut Fills) -> Vec<C
                 plan.notes.push(format!("{path} was to be removed, but is a folder now: left as it is"));
             }
             Entry::Blocked(obstacle) => plan.notes.push(format!("{path} was to be removed, but {obstacle}")),
+        }
+    }
+    // What is done to containers for it is owed by itself.
+    for remove in inputs.applied.into_iter().flat_map(Applied::owed_removals) {
+        if !is_taken(&remove.place) {
+            volumes::remove(fills, &remove.place, &remove.path, inputs.disk.in_volume(&remove.place));
         }
     }
     changed

@@ -22,7 +22,7 @@ use crate::action::Action;
 use crate::applied::Applied;
 use crate::compose_file::{BadCompose, ComposeFile};
 use crate::container::Container;
-use crate::snapshot::{Obstacle, Snapshot};
+use crate::snapshot::{InTheWay, Snapshot};
 use crate::steps::{Check, Steps};
 use lockstep_shared::api::{Change, FileChange, LeftAlone};
 use lockstep_shared::{Bundle, Name, SafePath, Sha256, VolumePath};
@@ -125,14 +125,9 @@ pub struct Plan {
 /// Why there is no plan: nothing may be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// Something on the disk is in the way.
-    #[error("below {}, {}", .folder.display(), listed(.obstacles))]
-    Obstacles {
-        /// The data folder.
-        folder: PathBuf,
-        /// What is in the way, at least one.
-        obstacles: Vec<Obstacle>,
-    },
+    /// Something on the disk or in a volume is in the way.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Obstacles(Vec<InTheWay>),
     /// The compose file can't be read.
     #[error(
         "the compose file {path:?} of the bundle can't be read: {source}; correct the role's template and publish again"
@@ -143,10 +138,6 @@ pub enum PlanError {
         /// What is wrong with it.
         source: BadCompose,
     },
-}
-
-fn listed(obstacles: &[Obstacle]) -> String {
-    obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// A file whose bytes, mode or owner change, or that goes.
@@ -208,8 +199,9 @@ pub fn paths<'a>(bundle: &'a Bundle, applied: Option<&'a Applied>) -> impl Itera
 /// Every place in a volume that a plan needs to know about.
 pub fn places<'a>(bundle: &'a Bundle, applied: Option<&'a Applied>) -> impl Iterator<Item = &'a VolumePath> {
     let wanted = bundle.files.iter().filter_map(|file| file.volume.as_ref());
-    wanted
-        .chain(applied.into_iter().flat_map(|applied| applied.files.values()).filter_map(|known| known.volume.as_ref()))
+    let known = applied.into_iter().flat_map(|applied| applied.files.values());
+    let owed = applied.into_iter().flat_map(Applied::owed_removals);
+    wanted.chain(known.filter_map(|known| known.volume.as_ref())).chain(owed.map(|remove| &remove.place))
 }
 
 /// Makes the plan.

@@ -2,6 +2,7 @@
 
 use lockstep_shared::{SafePath, Sha256, VolumePath};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// The end of every staged file's name.
 pub const STAGED: &str = ".lockstep-new";
@@ -35,7 +36,7 @@ pub enum Entry {
 pub enum Obstacle {
     /// A symlink, at the path or above it.
     #[error(
-        "{0:?} is a symlink: lockstep follows none; replace it by a real folder or file, or name its target as dataFolder"
+        "{0:?} is a symlink: lockstep follows none; replace it by a real folder or file, or, below the data folder, name its target as dataFolder"
     )]
     Symlink(String),
     /// A file where a folder is needed.
@@ -57,6 +58,28 @@ pub enum Obstacle {
     /// A name that staged files have.
     #[error("{0:?} has a name that lockstep keeps for its own staged files: rename it in the role")]
     Reserved(String),
+}
+
+/// What is in the way in one place, so that nothing may be changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}, {}", .obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct InTheWay {
+    /// The place, in words.
+    pub place: String,
+    /// What is in the way, at least one.
+    pub obstacles: Vec<Obstacle>,
+}
+
+impl InTheWay {
+    /// Obstacles below the data folder; `None` where there are none.
+    pub fn below(folder: &Path, obstacles: Vec<Obstacle>) -> Option<Self> {
+        (!obstacles.is_empty()).then(|| Self { place: format!("below {}", folder.display()), obstacles })
+    }
+
+    /// Obstacles in a volume, by paths in it; `None` where there are none.
+    pub fn in_volume(volume: &str, obstacles: Vec<Obstacle>) -> Option<Self> {
+        (!obstacles.is_empty()).then(|| Self { place: format!("in the volume {volume}"), obstacles })
+    }
 }
 
 /// What stands at every path that an apply is concerned with.
@@ -98,6 +121,14 @@ impl Snapshot {
         self.volumes.contains_key(place)
     }
 
+    /// What was seen below a folder in a volume.
+    pub fn below_in_volume(&self, folder: &VolumePath) -> impl Iterator<Item = (&VolumePath, &Entry)> {
+        let below = |place: &VolumePath| {
+            place.volume() == folder.volume() && is_below(place.path().as_str(), folder.path().as_str())
+        };
+        self.volumes.iter().filter(move |(place, _)| below(place))
+    }
+
     /// Records what stands at a place in a volume.
     pub fn set_in_volume(&mut self, place: VolumePath, entry: Entry) {
         self.volumes.insert(place, entry);
@@ -107,6 +138,11 @@ impl Snapshot {
     pub fn set(&mut self, path: impl Into<String>, entry: Entry) {
         self.entries.insert(path.into(), entry);
     }
+}
+
+/// Whether `path` lies below `folder`.
+pub fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Whether a name is that of a staged file.

@@ -6,7 +6,7 @@ use super::*;
 use crate::action::Verb;
 use crate::applied::Owed;
 use crate::container::Mount;
-use crate::snapshot::Entry;
+use crate::snapshot::{Entry, Obstacle};
 use crate::steps::How;
 use lockstep_shared::{File, Mode, OnChange, Owner};
 

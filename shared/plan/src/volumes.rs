@@ -6,7 +6,7 @@ use super::actions::some_of;
 use crate::action::{Action, Verb};
 use crate::compose_file::ComposeFile;
 use crate::container::Container;
-use crate::snapshot::Entry;
+use crate::snapshot::{Entry, Obstacle, Snapshot, is_below};
 use crate::steps::Write;
 use lockstep_shared::{SafePath, VolumePath};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,38 @@ impl Fill {
     pub fn name(volume: &str) -> String {
         format!("volume {volume}")
     }
+
+    /// What stands where its files are to be: neither removed by it nor a folder without any file.
+    pub fn obstacles(&self, disk: &Snapshot) -> Vec<Obstacle> {
+        let goes = |path: &str| self.remove.iter().any(|remove| remove.place.path().as_str() == path);
+        let mut obstacles = Vec::new();
+        for write in &self.write {
+            let path = write.place.path().as_str();
+            let found = match disk.in_volume(&write.place) {
+                Entry::Absent | Entry::File { .. } => None,
+                Entry::Blocked(Obstacle::NotAFolder(at)) if goes(at) => None,
+                Entry::Blocked(obstacle) => Some(obstacle.clone()),
+                Entry::Folder | Entry::EmptyFolder => {
+                    let mut inside = disk.below_in_volume(&write.place);
+                    let others = inside.find(|(place, entry)| match entry {
+                        Entry::File { .. } => !goes(place.path().as_str()),
+                        Entry::Blocked(_) => true,
+                        Entry::Absent | Entry::Folder | Entry::EmptyFolder => false,
+                    });
+                    others.map(|(place, _)| Obstacle::NotOurs(path.to_owned(), place.path().to_string()))
+                }
+            };
+            obstacles.extend(found.filter(|found| !obstacles.contains(found)));
+        }
+        obstacles
+    }
+
+    /// Whether one of its files comes where `removed` stands, or below or above it.
+    pub fn replaces(&self, removed: &VolumeRemove) -> bool {
+        let removed = removed.place.path().as_str();
+        let written = self.write.iter().map(|write| write.place.path().as_str());
+        written.into_iter().any(|written| is_below(written, removed) || is_below(removed, written))
+    }
 }
 
 /// What happens in volumes, by volume.
@@ -61,12 +93,14 @@ pub(crate) fn write(fills: &mut Fills, place: &VolumePath, file: Write) {
     fill.write.push(VolumeWrite { place: place.clone(), file });
 }
 
-/// Notes a file to remove, if it is there; whether it is.
+/// Notes a file to remove, once, if it is there; whether it is.
 pub(crate) fn remove(fills: &mut Fills, place: &VolumePath, path: &SafePath, entry: &Entry) -> bool {
     let there = matches!(entry, Entry::File { .. });
     if there {
         let fill = fills.entry(place.volume().to_owned()).or_default();
-        fill.remove.push(VolumeRemove { place: place.clone(), path: path.clone() });
+        if !fill.remove.iter().any(|known| known.place == *place) {
+            fill.remove.push(VolumeRemove { place: place.clone(), path: path.clone() });
+        }
     }
     there
 }

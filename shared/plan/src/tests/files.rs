@@ -96,9 +96,9 @@ fn what_is_in_the_way_is_all_said_at_once() {
     machine.disk.set("b/x", Entry::Blocked(Obstacle::Symlink("b".to_owned())));
     machine.disk.set("b/y", Entry::Blocked(Obstacle::Symlink("b".to_owned())));
     let files = [file("a", ""), file("b/x", ""), file("b/y", ""), file("c/.n.lockstep-new", "")];
-    let Err(PlanError::Obstacles { obstacles, .. }) = machine.try_plan(&files, &Wanted::all()) else { panic!() };
+    let Err(PlanError::Obstacles(in_the_way)) = machine.try_plan(&files, &Wanted::all()) else { panic!() };
     assert_eq!(
-        obstacles,
+        in_the_way[0].obstacles,
         [
             Obstacle::NotAFile("a".to_owned()),
             Obstacle::Symlink("b".to_owned()),
