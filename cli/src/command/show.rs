@@ -183,20 +183,21 @@ pub(super) fn details(machine: &Machine) -> Vec<String> {
         return Vec::new();
     };
     let mut lines = Vec::new();
+    // What fails before it is written is refused as a whole: nothing of it will be done.
+    let begun = apply.error.is_none() || apply.actions.iter().any(|action| action.outcome != Outcome::Pending);
     for action in &apply.actions {
         let how = match action.outcome {
+            Outcome::Pending if !begun => "not begun",
             Outcome::Pending => "owed",
             Outcome::Proven => "proven",
             Outcome::Failed => "FAILED",
         };
         let name = action.container.as_deref().unwrap_or(&action.service);
-        lines.push(format!(
-            "{} {name}: {how} ({}; {}, {:.0} ms)",
-            action.verb,
-            printable(&action.why),
-            paragraph(&action.detail),
-            action.took_ms
-        ));
+        let told = match action.outcome {
+            Outcome::Pending => String::new(),
+            _ => format!("; {}, {:.0} ms", paragraph(&action.detail), action.took_ms),
+        };
+        lines.push(format!("{} {name}: {how} ({}{told})", action.verb, printable(&action.why)));
     }
     lines.extend(apply.left_alone.iter().map(|left| format!("left alone {}: {}", left.service, printable(&left.why))));
     lines.extend(apply.notes.iter().map(|note| format!("note: {}", printable(note))));
