@@ -3,6 +3,7 @@
 use crate::harness::{Platform, text, tree};
 use lockstep_shared::Sha256;
 use serde_json::Value;
+use std::process::Command;
 
 fn platform() -> Platform {
     let platform = Platform::new(&[("core-1", "core"), ("web-1", "web")]);
@@ -91,6 +92,30 @@ fn commands_that_need_a_leader_say_how_to_start_one() {
         let said = platform.refused(command);
         assert!(said.contains("no leader answers") && said.contains("lockstep leader"), "{said}");
     }
+}
+
+#[test]
+fn a_leader_that_is_silent_is_told_of() {
+    let mut platform = platform();
+    platform.start_leader();
+    let pid = platform.leader().pid().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, pid.as_str()]).status().unwrap().success());
+    signal("-STOP");
+    let said = std::thread::scope(|scope| {
+        // What changes something is waited for, and only told of.
+        let publishing = scope.spawn(|| platform.run(&["publish", "--yes"]));
+        let watching = scope.spawn(|| platform.refused(&["wait", "--applied", "latest"]));
+        let late = scope.spawn(|| platform.run(&["wait", "--ready", "--timeout", "0"]).status.code());
+        let said = platform.refused(&["status"]);
+        assert_eq!(late.join().unwrap(), Some(3));
+        assert_eq!(watching.join().unwrap(), said);
+        signal("-CONT");
+        let published = publishing.join().unwrap();
+        assert!(published.status.success(), "{}", text(&published.stderr));
+        said
+    });
+    let expected = format!("the leader (pid {pid}, HOME/leader/");
+    assert!(said.contains(&expected) && said.contains("doesn't answer") && said.contains("lockstep doctor"), "{said}");
 }
 
 #[test]
@@ -223,6 +248,9 @@ fn waiting_ends_when_the_machines_have_it_or_will_not() {
 fn a_backup_is_in_the_audit() {
     let mut platform = platform();
     platform.start_leader();
+    let nowhere = platform.home.path().join("no/such/saved");
+    let said = platform.refused(&["backup", nowhere.to_str().unwrap()]);
+    assert!(said.contains("HOME/no/such is no folder that is there: mkdir -p HOME/no/such"), "{said}");
     let file = platform.home.path().join("saved");
     platform.good(&["backup", file.to_str().unwrap()]);
     let audit = platform.good(&["audit"]);
