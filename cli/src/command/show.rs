@@ -204,3 +204,30 @@ pub(super) fn details(machine: &Machine) -> Vec<String> {
     lines.extend(apply.error.iter().map(|error| format!("FAILED revision {}: {}", apply.revision, paragraph(error))));
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::trouble::tests::machine;
+    use super::*;
+    use lockstep_shared::api::Apply;
+
+    #[test]
+    fn what_was_refused_as_a_whole_is_not_owed() {
+        let told = |other: &str, error: &str| {
+            let apply = format!(
+                r#"{{"id":"a","revision":18,"digest":null,"files":[],"left_alone":[],"notes":[],"error":{error},"took_ms":[],"actions":[{other}
+                {{"service":"web","container":"web-1","verb":"restart","why":"x changed","outcome":"pending","detail":"","took_ms":0}}]}}"#
+            );
+            let mut machine = machine("core-1");
+            let status = machine.status.as_mut().unwrap();
+            status.state = State::Failed;
+            status.last_change = Some(serde_json::from_str::<Apply>(&apply).unwrap());
+            details(&machine)
+        };
+        let done = r#"{"service":"db","container":"db-1","verb":"restart","why":"y changed","outcome":"failed","detail":"it died","took_ms":7},"#;
+        assert_eq!(told("", r#""nothing was changed: no""#)[0], "restart web-1: not begun (x changed)");
+        assert_eq!(told("", "null")[0], "restart web-1: owed (x changed)");
+        let both = told(done, r#""the files are written, but db died""#);
+        assert_eq!(both[..2], ["restart db-1: FAILED (y changed; it died, 7 ms)", "restart web-1: owed (x changed)"]);
+    }
+}
