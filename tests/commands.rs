@@ -101,21 +101,26 @@ fn a_leader_that_is_silent_is_told_of() {
     let pid = platform.leader().pid().to_string();
     let signal = |name: &str| assert!(Command::new("kill").args([name, pid.as_str()]).status().unwrap().success());
     signal("-STOP");
-    let said = std::thread::scope(|scope| {
-        // What changes something is waited for, and only told of.
-        let publishing = scope.spawn(|| platform.run(&["publish", "--yes"]));
-        let watching = scope.spawn(|| platform.refused(&["wait", "--applied", "latest"]));
-        let late = scope.spawn(|| platform.run(&["wait", "--ready", "--timeout", "0"]).status.code());
-        let said = platform.refused(&["status"]);
-        assert_eq!(late.join().unwrap(), Some(3));
-        assert_eq!(watching.join().unwrap(), said);
+    // Nothing is judged before it goes on: who waits for it would wait for ever.
+    let (status, wait, late, published) = std::thread::scope(|scope| {
+        let publish = scope.spawn(|| platform.run(&["publish", "--yes"]));
+        let wait = scope.spawn(|| platform.run(&["wait", "--applied", "latest"]));
+        let late = scope.spawn(|| platform.run(&["wait", "--ready", "--timeout", "0"]));
+        let (status, wait, late) = (platform.run(&["status"]), wait.join().unwrap(), late.join().unwrap());
         signal("-CONT");
-        let published = publishing.join().unwrap();
-        assert!(published.status.success(), "{}", text(&published.stderr));
-        said
+        (status, wait, late, publish.join().unwrap())
     });
-    let expected = format!("the leader (pid {pid}, HOME/leader/");
-    assert!(said.contains(&expected) && said.contains("doesn't answer") && said.contains("lockstep doctor"), "{said}");
+    let place = format!("the leader (pid {pid}, HOME/leader/state/leader.sock)");
+    for asked in [status, wait] {
+        let said = platform.anonymous(&text(&asked.stderr));
+        assert_eq!(asked.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("{place} takes the connection and doesn't answer")), "{said}");
+        assert!(said.contains("lockstep logs leader") && said.contains("lockstep doctor"), "{said}");
+    }
+    assert_eq!(late.status.code(), Some(3), "{}", text(&late.stderr));
+    // What changes something is waited for: who gave it up couldn't say whether it was done.
+    let said = platform.anonymous(&text(&published.stderr));
+    assert!(published.status.success(), "{said}");
 }
 
 #[test]

@@ -308,12 +308,10 @@ async fn in_time<T>(place: &Place, long: bool, answer: impl Future<Output = T>) 
     let (place, seconds) = (place.words().await, SILENT.as_secs());
     if !long {
         return Err(failed(format!(
-            "{place} takes the connection and doesn't answer: not a word in {seconds} s, so it hangs or is stopped (kill -CONT); see lockstep logs leader and lockstep doctor on its machine"
+            "{place} takes the connection and doesn't answer: not a word in {seconds} s, so it hangs or is stopped (kill -CONT); see lockstep logs leader and lockstep doctor there"
         )));
     }
-    say(&format!(
-        "{place} has not answered for {seconds} s: it is waited for; lockstep logs leader, on its machine, may say why"
-    ));
+    say(&format!("{place} has not answered for {seconds} s: it is waited for; lockstep logs leader may say why there"));
     Ok(answer.await)
 }
 

@@ -265,14 +265,19 @@ fn listed(all: &[FollowerView], now: i64, width: Option<u16>) -> String {
         ]
     };
     let rows: Vec<_> = all.iter().map(row).collect();
-    let mut shown: Vec<usize> = (0..HEADS.len()).collect();
+    // What says nothing of anybody is left out anyhow.
+    let mut shown: Vec<usize> =
+        (0..HEADS.len()).filter(|column| rows.iter().any(|row| !row[*column].is_empty())).collect();
     let mut left_out = Vec::new();
     for least in LEAST {
         if width.is_none_or(|width| whole_width(HEADS, &rows, &shown) <= usize::from(width)) {
             break;
         }
+        let before = shown.len();
         shown.retain(|column| HEADS[*column] != least);
-        left_out.push(least);
+        if shown.len() < before {
+            left_out.push(least);
+        }
     }
     let mut table = table(shown.iter().map(|column| HEADS[*column]));
     // What is copied from here is not broken into lines.
