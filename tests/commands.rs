@@ -1,6 +1,6 @@
 //! The command line: exit codes, offline work, what is printed.
 
-use crate::harness::{Platform, text, tree};
+use crate::harness::{BINARY, Platform, Process, text, tree, until};
 use lockstep_shared::Sha256;
 use serde_json::Value;
 use std::process::Command;
@@ -101,14 +101,14 @@ fn a_leader_that_is_silent_is_told_of() {
     let pid = platform.leader().pid().to_string();
     let signal = |name: &str| assert!(Command::new("kill").args([name, pid.as_str()]).status().unwrap().success());
     signal("-STOP");
-    // Nothing is judged before it goes on: who waits for it would wait for ever.
-    let (status, wait, late, published) = std::thread::scope(|scope| {
-        let publish = scope.spawn(|| platform.run(&["publish", "--yes"]));
+    // What changes something is waited for: who gave it up couldn't say whether it was done.
+    let mut publish = Command::new(BINARY);
+    publish.args(["publish", "--yes", "--root"]).arg(platform.leader_root());
+    let publish = Process::start(publish);
+    let (status, wait, late) = std::thread::scope(|scope| {
         let wait = scope.spawn(|| platform.run(&["wait", "--applied", "latest"]));
         let late = scope.spawn(|| platform.run(&["wait", "--ready", "--timeout", "0"]));
-        let (status, wait, late) = (platform.run(&["status"]), wait.join().unwrap(), late.join().unwrap());
-        signal("-CONT");
-        (status, wait, late, publish.join().unwrap())
+        (platform.run(&["status"]), wait.join().unwrap(), late.join().unwrap())
     });
     let place = format!("the leader (pid {pid}, HOME/leader/state/leader.sock)");
     for asked in [status, wait] {
@@ -118,9 +118,11 @@ fn a_leader_that_is_silent_is_told_of() {
         assert!(said.contains("lockstep logs leader") && said.contains("lockstep doctor"), "{said}");
     }
     assert_eq!(late.status.code(), Some(3), "{}", text(&late.stderr));
-    // What changes something is waited for: who gave it up couldn't say whether it was done.
-    let said = platform.anonymous(&text(&published.stderr));
-    assert!(published.status.success(), "{said}");
+    let told = |log: &str| platform.anonymous(log).contains(&format!("{place} has not answered for 10 s"));
+    until("publish says whom it waits for", || told(&publish.log()), || publish.log());
+    signal("-CONT");
+    let (code, log) = publish.ended();
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[test]
