@@ -29,6 +29,8 @@ const CASES: &[Case] = &[
     ("list printed", |p| p.template("core/x.conf.hbs", "{{LIST}}\n")),
     ("outer name within each", |p| p.template("core/x.conf.hbs", "{{#each LIST}}{{DOMAIN}}{{/each}}\n")),
     ("not a template", |p| p.template("core/x.conf.hbs", "{{#if DOMAIN}}\nno end\n")),
+    ("a block that nothing ends, in one line", |p| p.template("core/x.conf.hbs", "a {{#if DOMAIN}} b\n\n")),
+    ("a name that breaks lines", |p| p.template("core/x\ny.conf", "ok\n")),
     ("partials in a circle", |p| {
         p.template("partials/a.hbs", "{{> b}}");
         p.template("partials/b.hbs", "{{> a}}");
@@ -190,7 +192,11 @@ fn a_taken_port_is_told() {
 
 #[test]
 fn configuration_slips_are_named() {
+    let key = right().key_text("core-1").to_owned();
+    let url = format!(r#"{{"followers": {{"core-1": {{"role": "core", "key": "{key}", "url": "127.0.0.1:6000"}}}}}}"#);
     for (wrong, wanted) in [
+        (url.as_str(), "followers.core-1.url: \"127.0.0.1:6000\" is not an http:// or https:// address"),
+        (r#"{"http": {"port": 7001}, "admin": {}}"#, "http.port and admin.port are both 7001"),
         (r#"{"http": {"prot": 1}}"#, "http.prot: unknown field"),
         (r#"{"http": {"port": "x"}}"#, "http.port: invalid type"),
         (r#"{"followers": {"a b": {"role": "core", "key": "x"}}}"#, "not a usable name"),
@@ -202,7 +208,22 @@ fn configuration_slips_are_named() {
         let config = platform.leader_root().join("config-leader/conf/config-leader.json");
         write(&config, wrong);
         fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
-        let said = platform.refused(&["leader"]);
-        assert!(said.contains(wanted), "{wrong}: {said}");
+        for command in ["leader", "validate"] {
+            let said = platform.refused(&[command]);
+            assert!(said.contains(wanted), "{command}: {wrong}: {said}");
+        }
     }
+}
+
+#[test]
+fn two_followers_at_one_address_are_noted() {
+    let platform = Platform::new(&[("core-1", "core"), ("core-2", "core")]);
+    platform.template("core/app/conf/a.conf", "a\n");
+    platform.write_leader_config(
+        &serde_json::json!({"core-1": "http://192.0.2.1:6000", "core-2": "http://192.0.2.1:6000/"}),
+    );
+    let output = platform.run(&["validate"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("note: core-1 and core-2 have one url, http://192.0.2.1:6000: "), "{said}");
 }

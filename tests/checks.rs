@@ -51,12 +51,16 @@ fn nginx_itself_says_whether_it_would_take_the_files() {
     let old = fs::read_to_string(&file).unwrap();
 
     platform.platform_yml("settings: {A: 'retrun 200 two;'}\n");
-    let output = platform.run(&["publish", "--yes", "--wait", "--timeout", "60"]);
+    let output = platform.run(&["publish", "--yes", "--wait", "--timeout", "60", "--on-failure", "continue"]);
     assert_eq!(output.status.code(), Some(3));
     let error = platform.change().error.unwrap();
     assert!(error.starts_with("nothing was changed") && error.contains("unknown directive \"retrun\""), "{error}");
     assert!(error.contains("/app/conf/site-a.conf:1"), "{error}");
+    assert!(error.contains("nginx.conf in nginx) failed") && !error.contains("sha256:"), "{error}");
     assert_eq!((fs::read_to_string(&file).unwrap(), Engine::started(&name)), (old, before.clone()));
+    let said = platform.good(&["status"]);
+    let action = format!("signal:HUP {name}: not begun (nginx/conf/site-a.conf changed)\n");
+    assert!(said.contains(&action) && !said.contains("owed"), "{said}");
     none_left(&platform, &project);
 
     // A good one passes: names of other services lead somewhere, and what others keep there comes along.

@@ -1,8 +1,9 @@
 //! The command line: exit codes, offline work, what is printed.
 
-use crate::harness::{Platform, text, tree};
+use crate::harness::{BINARY, Platform, Process, text, tree, until};
 use lockstep_shared::Sha256;
 use serde_json::Value;
+use std::process::Command;
 
 fn platform() -> Platform {
     let platform = Platform::new(&[("core-1", "core"), ("web-1", "web")]);
@@ -91,6 +92,37 @@ fn commands_that_need_a_leader_say_how_to_start_one() {
         let said = platform.refused(command);
         assert!(said.contains("no leader answers") && said.contains("lockstep leader"), "{said}");
     }
+}
+
+#[test]
+fn a_leader_that_is_silent_is_told_of() {
+    let mut platform = platform();
+    platform.start_leader();
+    let pid = platform.leader().pid().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, pid.as_str()]).status().unwrap().success());
+    signal("-STOP");
+    // What changes something is waited for: who gave it up couldn't say whether it was done.
+    let mut publish = Command::new(BINARY);
+    publish.args(["publish", "--yes", "--root"]).arg(platform.leader_root());
+    let publish = Process::start(publish);
+    let (status, wait, late) = std::thread::scope(|scope| {
+        let wait = scope.spawn(|| platform.run(&["wait", "--applied", "latest"]));
+        let late = scope.spawn(|| platform.run(&["wait", "--ready", "--timeout", "0"]));
+        (platform.run(&["status"]), wait.join().unwrap(), late.join().unwrap())
+    });
+    let place = format!("the leader (pid {pid}, HOME/leader/state/leader.sock)");
+    for asked in [status, wait] {
+        let said = platform.anonymous(&text(&asked.stderr));
+        assert_eq!(asked.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("{place} takes the connection and doesn't answer")), "{said}");
+        assert!(said.contains("lockstep logs leader") && said.contains("lockstep doctor"), "{said}");
+    }
+    assert_eq!(late.status.code(), Some(3), "{}", text(&late.stderr));
+    let told = |log: &str| platform.anonymous(log).contains(&format!("{place} has not answered for 10 s"));
+    until("publish says whom it waits for", || told(&publish.log()), || publish.log());
+    signal("-CONT");
+    let (code, log) = publish.ended();
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[test]
@@ -223,6 +255,9 @@ fn waiting_ends_when_the_machines_have_it_or_will_not() {
 fn a_backup_is_in_the_audit() {
     let mut platform = platform();
     platform.start_leader();
+    let nowhere = platform.home.path().join("no/such/saved");
+    let said = platform.refused(&["backup", nowhere.to_str().unwrap()]);
+    assert!(said.contains("HOME/no/such is no folder that is there: mkdir -p HOME/no/such"), "{said}");
     let file = platform.home.path().join("saved");
     platform.good(&["backup", file.to_str().unwrap()]);
     let audit = platform.good(&["audit"]);

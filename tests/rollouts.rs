@@ -381,6 +381,8 @@ fn what_makes_no_sense_is_refused_before_anything_is_published() {
     let refused = |arguments: &[&str]| platform.refused(&[&["publish", "--yes"], arguments].concat());
     assert!(refused(&["--canary=nobody"]).contains("nobody, wanted as a canary, is not a follower"));
     assert!(refused(&["--waves", "50%,10%"]).contains("doesn't grow from 50% to 10%"));
+    let said = refused(&["--pause", "5"]);
+    assert!(said.contains("a pause is between waves, and there are none: add waves (--waves 1,25%,100%)"), "{said}");
     let usage = |arguments: &[&str]| {
         let output = platform.run(&[&["publish", "--yes"], arguments].concat());
         assert_eq!(output.status.code(), Some(2));

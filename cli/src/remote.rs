@@ -11,10 +11,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// What `--url`, `--token-file` and `--context` said.
 static FLAGS: OnceLock<Flags> = OnceLock::new();
+
+/// How long an address may take to be reached: one that drops what is sent to it says nothing.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// Whether `--root` was said: then this machine is meant, whatever the environment says.
 static STAY: AtomicBool = AtomicBool::new(false);
@@ -157,7 +161,7 @@ impl Remote {
 
     /// A client that goes by those authorities, and by the system's where there are none.
     pub(crate) fn builder(&self) -> Result<reqwest::ClientBuilder, Failed> {
-        let builder = lockstep_edge::client::builder();
+        let builder = lockstep_edge::client::builder().connect_timeout(CONNECT);
         if self.url.starts_with("http://") {
             return Ok(builder.tls_certs_only([]));
         }

@@ -19,7 +19,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 /// The name of this command, in the leader's answers, in logs and in the audit:
@@ -35,14 +38,43 @@ fn request_id() -> &'static RequestId {
 /// What stands before a target on the unix socket, which needs no address.
 const HERE: &str = "http://leader";
 
+/// How long a leader may be silent: what only asks is answered in a fraction of it, on a busy machine too.
+const SILENT: Duration = Duration::from_secs(10);
+
+/// Questions that the leader works on for as long as it takes: it renders or goes through all that it keeps.
+const LONG: [&str; 6] =
+    ["/admin/plan", "/admin/rollback", "/admin/migration", "/admin/audit/verdict", "/admin/blame", "/admin/diff"];
+
 /// A way to a leader.
 pub(crate) struct Socket(Way);
 
 enum Way {
-    /// Over HTTP: the client, and what stands before a target.
-    Wire { http: reqwest::Client, base: String },
+    /// Over HTTP: the client, what stands before a target, and where that leader is.
+    Wire { http: reqwest::Client, base: String, place: Place },
     /// In this process, while no leader runs.
     Files(Router),
+}
+
+/// Where a person finds a leader.
+enum Place {
+    Socket(PathBuf),
+    Url(String),
+}
+
+impl Place {
+    /// In words; with the number of its process where that can be seen.
+    async fn words(&self) -> String {
+        let path = match self {
+            Self::Url(url) => return format!("the leader at {url}"),
+            Self::Socket(path) => path,
+        };
+        let asked = tokio::net::UnixStream::connect(path).await;
+        // 0 is that of a process outside of this container.
+        match asked.ok().and_then(|stream| stream.peer_cred().ok()?.pid()).filter(|pid| *pid > 0) {
+            Some(pid) => format!("the leader (pid {pid}, {})", path.display()),
+            None => format!("the leader ({})", path.display()),
+        }
+    }
 }
 
 impl Socket {
@@ -71,8 +103,9 @@ impl Socket {
         if let Ok(name) = HeaderValue::try_from(author()) {
             actor.insert(ACTOR, name);
         }
+        let place = Place::Socket(path.clone());
         let http = builder().tls_certs_only([]).unix_socket(path).default_headers(actor).build()?;
-        Ok(Some(Self(Way::Wire { http, base: HERE.to_owned() })))
+        Ok(Some(Self(Way::Wire { http, base: HERE.to_owned(), place })))
     }
 
     /// The same, where a leader has to run.
@@ -113,7 +146,8 @@ impl Socket {
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
         let http = remote.builder()?.default_headers(headers);
-        Ok(Self(Way::Wire { http: http.build()?, base: remote.url.clone() }))
+        let place = Place::Url(remote.url.clone());
+        Ok(Self(Way::Wire { http: http.build()?, base: remote.url.clone(), place }))
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failed> {
@@ -134,14 +168,14 @@ impl Socket {
 
     /// Whether the leader answers, and says that it serves.
     pub(crate) async fn serves(&self) -> bool {
-        let Way::Wire { http, base } = &self.0 else { return false };
+        let Way::Wire { http, base, .. } = &self.0 else { return false };
         let answer = http.get(format!("{base}/readyz")).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Server-sent events, from the one after `last` on.
     pub(crate) async fn events(&self, target: &str, last: Option<&str>) -> Result<Events, Failed> {
-        let Way::Wire { http, base } = &self.0 else {
+        let Way::Wire { http, base, place } = &self.0 else {
             return Err(failed("no leader is running: there is nothing to follow (lockstep leader)"));
         };
         let request = http.get(format!("{base}{target}")).header("accept", "text/event-stream");
@@ -149,10 +183,8 @@ impl Socket {
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
-        let answer = request
-            .send()
-            .await
-            .map_err(|error| failed(format!("the leader did not answer: {}", innermost(&error))))?;
+        let answer = in_time(place, false, request.send()).await?;
+        let answer = answer.map_err(|error| failed(format!("the leader did not answer: {}", innermost(&error))))?;
         if !answer.status().is_success() {
             let problem: Result<Problem, _> = serde_json::from_slice(&answer.bytes().await?);
             return Err(problem.map_or_else(
@@ -165,7 +197,7 @@ impl Socket {
 
     /// The address, if followers are served there: only they sign requests, and only there it is asked for.
     async fn of_followers(&self) -> Option<&str> {
-        let Way::Wire { http, base } = &self.0 else { return None };
+        let Way::Wire { http, base, .. } = &self.0 else { return None };
         if base == HERE {
             return None;
         }
@@ -181,7 +213,10 @@ impl Socket {
         body: Option<Vec<u8>>,
     ) -> Result<T, Failed> {
         let (status, body) = match &self.0 {
-            Way::Wire { http, base } => wire(http, base, method, target, body).await?,
+            Way::Wire { http, base, place } => {
+                let long = may_be_long(&method, target);
+                in_time(place, long, wire(http, base, method, target, body)).await??
+            }
             Way::Files(router) => files(router.clone(), method, target, body).await?,
         };
         if status.is_success() {
@@ -255,6 +290,29 @@ fn heard(block: &str) -> Option<Heard> {
         }
     }
     (!heard.data.is_empty()).then_some(heard)
+}
+
+/// Whether an answer may take its time. What changes something is waited for in any case: nobody
+/// could say of it afterwards whether it was done.
+fn may_be_long(method: &Method, target: &str) -> bool {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    method != Method::GET || LONG.contains(&path)
+}
+
+/// Waits for what the leader says; one that is silent is told of, and given up unless it may be `long`.
+async fn in_time<T>(place: &Place, long: bool, answer: impl Future<Output = T>) -> Result<T, Failed> {
+    let mut answer = pin!(answer);
+    if let Ok(answer) = timeout(SILENT, &mut answer).await {
+        return Ok(answer);
+    }
+    let (place, seconds) = (place.words().await, SILENT.as_secs());
+    if !long {
+        return Err(failed(format!(
+            "{place} takes the connection and doesn't answer: not a word in {seconds} s, so it hangs or is stopped (kill -CONT); see lockstep logs leader and lockstep doctor there"
+        )));
+    }
+    say(&format!("{place} has not answered for {seconds} s: it is waited for; lockstep logs leader may say why there"));
+    Ok(answer.await)
 }
 
 async fn wire(

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
@@ -64,6 +64,18 @@ pub enum ComposeError {
         "no compose tool is installed, and containers have to be created or recreated: apt-get install docker-compose-plugin (or docker-compose), or set docker.compose to its path"
     )]
     Missing,
+    /// The configured one is none.
+    #[error(
+        "{command} ended with {status}{said}, so this is no compose tool: set docker.compose in config-follower.json to the path of docker or docker-compose, or leave it out to have one looked for"
+    )]
+    NoTool {
+        /// What was tried.
+        command: String,
+        /// Its exit status.
+        status: String,
+        /// The end of what it said, if it said anything.
+        said: String,
+    },
     /// The configured one can't be run.
     #[error("the compose tool {path} (docker.compose) can't be run: {source}")]
     Configured {
@@ -157,16 +169,21 @@ impl Compose {
             // `docker` itself takes compose as its first word.
             let plugin = path.file_name().is_some_and(|name| name == "docker");
             let tool = Tool { program: path.into(), plugin };
-            return match tool.answers().await {
-                Ok(true) => Ok(tool),
-                Ok(false) => Err(ComposeError::Missing),
+            return match tool.version().await {
+                Ok(ended) if ended.status.success() => Ok(tool),
+                Ok(ended) => {
+                    let said = end_of(&[ended.stdout, ended.stderr].concat());
+                    let said = if said.is_empty() { said } else { format!(" ({said})") };
+                    let command = shown(&tool.asking());
+                    Err(ComposeError::NoTool { command, status: ended.status.to_string(), said })
+                }
                 Err(source) => Err(ComposeError::Configured { path: path.clone(), source }),
             };
         }
         let known =
             [Tool { program: "docker".into(), plugin: true }, Tool { program: "docker-compose".into(), plugin: false }];
         for tool in known {
-            if tool.answers().await.unwrap_or(false) {
+            if tool.version().await.is_ok_and(|ended| ended.status.success()) {
                 return Ok(tool);
             }
         }
@@ -245,10 +262,15 @@ impl Tool {
         command
     }
 
-    async fn answers(&self) -> io::Result<bool> {
+    fn asking(&self) -> Command {
         let mut command = self.command();
-        command.arg("version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        Ok(command.status().await?.success())
+        command.arg("version");
+        command
+    }
+
+    /// Asks which version it is: what is no compose tool fails at that.
+    async fn version(&self) -> io::Result<Output> {
+        self.asking().stdin(Stdio::null()).kill_on_drop(true).output().await
     }
 }
 
@@ -315,5 +337,11 @@ mod tests {
         assert!(error.contains("Creating web ... error; No such image: x"), "{error}");
         let missing = Compose::new(Some("/no/such/tool".into()), "", "p", folder.path());
         assert!(missing.tool().await.unwrap_err().to_string().contains("/no/such/tool"));
+        let none = Compose::new(Some("/bin/false".into()), "", "p", folder.path());
+        let error = none.tool().await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("/bin/false version ended with exit status: 1, so this is no compose tool"),
+            "{error}"
+        );
     }
 }

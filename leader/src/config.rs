@@ -176,6 +176,11 @@ fn seconds(days: f64) -> i64 {
     (days * 86_400.0) as i64
 }
 
+/// Whether nobody could listen on both with one port: the same address, or one of them stands for every address.
+fn overlap(one: IpAddr, other: IpAddr) -> bool {
+    one == other || (one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified()))
+}
+
 impl Config {
     /// Reads the file below `root`, `env` laid over it. A leader without the
     /// file has no followers and listens where it does by default.
@@ -253,9 +258,12 @@ impl Config {
         self.http.tls || self.http.behind_proxy || self.http.ip.is_loopback()
     }
 
-    /// Refuses to take tokens in the clear from other machines.
+    /// Refuses to take tokens in the clear from other machines, and one port for both listeners.
     pub fn check_admin(&self) -> Result<(), ConfigFault> {
         match &self.admin {
+            Some(admin) if admin.port != 0 && admin.port == self.http.port && overlap(admin.ip, self.http.ip) => {
+                Err(ConfigFault::OnePort(admin.port))
+            }
             Some(admin) if !admin.ip.is_loopback() && !admin.behind_proxy && !admin.tls => {
                 Err(ConfigFault::OpenAdmin(admin.ip))
             }
@@ -352,6 +360,9 @@ pub enum ConfigFault {
         "{FILE}: admin.ip is {0}, and whoever listens there could read the tokens: set it to 127.0.0.1, or put a proxy with TLS in front and say \"behindProxy\": true, or say \"tls\": true for TLS by the platform's own authority"
     )]
     OpenAdmin(IpAddr),
+    /// Followers and people would be listened to at one place.
+    #[error("{FILE}: http.port and admin.port are both {0}: give the admin listener a port of its own, such as 7001")]
+    OnePort(u16),
     /// TLS is spoken here and by a proxy.
     #[error(
         "{FILE}: {0}.tls and {0}.behindProxy are both true: either this leader speaks TLS, or a proxy in front of it does"

@@ -48,7 +48,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
+        f.write_str(&one_line(&self.file))?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }
@@ -61,6 +61,12 @@ impl fmt::Display for Fault {
         }
         Ok(())
     }
+}
+
+/// A name from the disk, on one line: it may hold signs that break lines or move a terminal's cursor.
+pub fn one_line(name: &str) -> String {
+    let escaped = |sign: char| if sign.is_control() { sign.escape_default().to_string() } else { sign.to_string() };
+    name.chars().map(escaped).collect()
 }
 
 /// Several mistakes: the error of everything that reads what a person wrote.

@@ -19,7 +19,7 @@ use crate::ready::Disk;
 use crate::release::RenderError;
 use crate::rollout::{Conductor, Fresh, Hands, Pushes, Standing};
 use crate::roster::{self, Roster, RosterError};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use lockstep_edge::Gate;
 use lockstep_edge::settings::ConfigError;
 use lockstep_edge::tls::Pins;
@@ -134,7 +134,27 @@ struct Doors {
     pins: Arc<Pins>,
 }
 
+/// Refuses what would keep a leader from starting, as far as the configuration alone shows it.
+pub fn check(config: &Config) -> Result<(), LeaderError> {
+    Doors::checked(config).map(drop)
+}
+
+/// Reads who joined, and refuses a configuration that contradicts it.
+pub fn check_members(config: &Config, store: &Store) -> Result<(), LeaderError> {
+    if let Some(name) = roster::load(&config.members, store)?.first() {
+        return Err(ConfigFault::Twice(name.clone()).into());
+    }
+    Ok(config.check_rollout()?)
+}
+
 impl Doors {
+    /// For a leader that listens.
+    fn checked(config: &Config) -> Result<Self, LeaderError> {
+        config.check_admin()?;
+        config.check_tls()?;
+        Self::of(config)
+    }
+
     fn of(config: &Config) -> Result<Self, LeaderError> {
         let keys = config.keys()?;
         let pins = Authority::pins();
@@ -155,16 +175,11 @@ impl Doors {
 impl Leader {
     /// Opens the store, publishes or loads what is served, and is ready to listen.
     pub fn open(config: Config, env: Vec<(String, String)>, stop: watch::Receiver<bool>) -> Result<Self, LeaderError> {
-        config.check_admin()?;
-        config.check_tls()?;
         backup::clear(config.root());
         // Before anything is published.
-        let doors = Doors::of(&config)?;
+        let doors = Doors::checked(&config)?;
         let mut press = Press::open(config.clone(), env)?;
-        if let Some(name) = roster::load(&config.members, press.store())?.first() {
-            return Err(ConfigFault::Twice(name.clone()).into());
-        }
-        config.check_rollout()?;
+        check_members(&config, press.store())?;
         doors.open(&config)?;
         let published = press.start()?;
         Self::around(config, doors, press, published, stop, true)

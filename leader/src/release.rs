@@ -55,6 +55,24 @@ pub fn machines(config: &Config) -> Vec<Machine> {
     config.members.active().into_iter().map(machine).collect()
 }
 
+/// Machines that would be told at one address: one of them is never told, and follows by its long poll alone.
+fn one_url(machines: &[Machine]) -> BTreeSet<String> {
+    let mut by_url: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for machine in machines {
+        if let Some(url) = &machine.url {
+            by_url.entry(url.trim_end_matches('/')).or_default().push(machine.name.as_str());
+        }
+    }
+    let shared = by_url.into_iter().filter(|(_, names)| names.len() > 1);
+    let remark = |(url, names): (_, Vec<_>)| {
+        format!(
+            "{} have one url, {url}: only one of them can be told there; correct followers.NAME.url",
+            names.join(" and ")
+        )
+    };
+    shared.map(remark).collect()
+}
+
 impl Compiled {
     /// Reads settings and templates.
     fn of(source: &Source) -> Self {
@@ -137,7 +155,7 @@ impl Release {
         let Compiled { settings, templates, .. } = &*self.compiled;
         memo.begin();
         let now = clock::now();
-        let mut remarks = BTreeSet::new();
+        let mut remarks = one_url(all);
         let mut plain_checked = false;
         let common = Common { machines: all, revision, release: &settings.release };
         let plain = self.platform.resolve(settings, "");

@@ -2,7 +2,7 @@
 //! template tree, as bytes. Rendering sees only this, never the disk, so a
 //! stored revision can be rendered again as it was.
 
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults, one_line};
 use lockstep_shared::Sha256;
 use std::collections::BTreeMap;
 use std::fs;
@@ -116,7 +116,8 @@ impl Walk<'_> {
         };
         for entry in entries {
             let Some(file_name) = entry.file_name().to_str().map(str::to_owned) else {
-                let what = format!("the name {} is not UTF-8: rename it", entry.file_name().display());
+                let what =
+                    format!("the name {} is not UTF-8: rename it", one_line(&entry.file_name().to_string_lossy()));
                 self.faults.push(Fault::new(name, what));
                 continue;
             };
@@ -160,7 +161,7 @@ impl Walk<'_> {
 
     /// A link may stand for a file of the same tree and nothing else.
     fn follow(&self, path: &Path) -> Result<PathBuf, String> {
-        let shown = fs::read_link(path).map(|target| target.display().to_string()).unwrap_or_default();
+        let shown = fs::read_link(path).map(|target| one_line(&target.to_string_lossy())).unwrap_or_default();
         let target = path.canonicalize().map_err(|error| {
             format!("is a link to {shown}, which can't be read: {error}; remove it, or put a file in its place")
         })?;

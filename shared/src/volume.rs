@@ -26,11 +26,12 @@ impl VolumePath {
         Self::is_volume(volume).then(|| Self { volume: volume.to_owned(), path })
     }
 
-    /// Whether the engine would take this as a volume's name.
+    /// Whether this can be a volume's name. The engine wants two letters at least, and compose puts the
+    /// project's name before one that a compose file gives: there one letter is enough.
     pub fn is_volume(name: &str) -> bool {
         let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
         let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-        first && rest && (2..=255).contains(&name.len())
+        first && rest && (1..=255).contains(&name.len())
     }
 
     /// The volume.
@@ -80,7 +81,8 @@ mod tests {
         let place = VolumePath::try_from("conf:a/b:c".to_owned()).unwrap();
         assert_eq!((place.volume(), place.path().as_str()), ("conf", "a/b:c"));
         assert_eq!(place.to_string(), "conf:a/b:c");
-        for bad in ["", "conf", "conf:", ":a", "conf:/a", "conf:../a", "a/b:c", "c:x", "-conf:a"] {
+        assert_eq!(VolumePath::try_from("v:x".to_owned()).unwrap().volume(), "v");
+        for bad in ["", "conf", "conf:", ":a", "conf:/a", "conf:../a", "a/b:c", "-:x", "-conf:a"] {
             assert!(VolumePath::try_from(bad.to_owned()).is_err(), "{bad}");
         }
     }

@@ -1,6 +1,6 @@
 //! `lockstep audit`: who did what; and whether the record of it is whole.
 
-use super::{leader_config, print, print_json, say, table};
+use super::{columns, leader_config, print, print_json, say, table, whole_width};
 use crate::exit::{Done, Failed, failed};
 use crate::moment;
 use crate::printable::printable;
@@ -44,7 +44,7 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     } else if records.is_empty() {
         say("nothing is recorded in that time");
     } else {
-        print(&shown(&records))?;
+        print(&shown(&records, columns()))?;
     }
     Ok(Done::Good)
 }
@@ -74,20 +74,33 @@ async fn verify(socket: &Socket, options: &Options) -> Result<Done, Failed> {
     Ok(Done::Good)
 }
 
-/// One line for what was asked and what came of it; what was only asked stands alone.
-fn shown(records: &[Chained]) -> String {
+/// What stands of each record, in this order.
+const HEADS: [&str; 6] = ["no", "time", "who", "how", "what", "outcome"];
+
+/// One line for what was asked and what came of it; what was only asked stands alone. Where a line is
+/// wider than the terminal, what was done stands below who did it: broken words can't be searched for or copied.
+fn shown(records: &[Chained], width: Option<u16>) -> String {
     let answered: BTreeSet<i64> = records.iter().filter_map(|chained| chained.record.answers).collect();
-    let mut table = table(["no", "time", "who", "how", "what", "outcome"]);
-    for Chained { record, .. } in records.iter().filter(|chained| !answered.contains(&chained.record.number)) {
-        table.add_row([
+    let told = records.iter().filter(|chained| !answered.contains(&chained.record.number));
+    let row = |Chained { record, .. }: &Chained| {
+        [
             record.number.to_string(),
             moment::at(record.time),
             printable(&record.actor),
             printable(&record.how),
             printable(&what(record)),
             printable(&outcome(record)),
-        ]);
+        ]
+    };
+    let rows: Vec<_> = told.map(row).collect();
+    if width.is_some_and(|width| whole_width(HEADS, &rows, &[0, 1, 2, 3, 4, 5]) > usize::from(width)) {
+        let block = |[number, time, who, how, what, outcome]: &[String; 6]| {
+            format!("{number}  {time}  {who} ({how})\n    {what}\n    {outcome}\n")
+        };
+        return rows.iter().map(block).collect();
     }
+    let mut table = table(HEADS);
+    table.add_rows(rows);
     format!("{table}\n")
 }
 
@@ -115,5 +128,21 @@ fn outcome(record: &Record) -> String {
     match record.detail.as_str() {
         "" => outcome.to_owned(),
         detail => format!("{outcome}: {detail}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_terminal_has_records_in_lines_of_their_own() {
+        let record = r#"{"record":{"number":7,"time":1800000000,"actor":"zoe","how":"the unix socket, uid 0","action":"PUT /admin/settings/{name}","target":"name=DOMAIN","outcome":"done","detail":"for every machine"},"hash":""}"#;
+        let records = [serde_json::from_str::<Chained>(record).unwrap()];
+        assert_eq!(shown(&records, None).lines().count(), 2, "a head and a line");
+        let narrow = shown(&records, Some(80));
+        let lines: Vec<&str> = narrow.lines().collect();
+        assert!(lines[0].starts_with("7  2027-") && lines[0].ends_with("  zoe (the unix socket, uid 0)"), "{narrow}");
+        assert_eq!(lines[1..], ["    PUT /admin/settings/DOMAIN", "    done: for every machine"]);
     }
 }

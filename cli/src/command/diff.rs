@@ -12,10 +12,10 @@ use std::path::Path;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// A revision
-    #[arg(value_name = "A")]
+    #[arg(value_name = "A", value_parser = super::revision_number)]
     from: u64,
     /// Another
-    #[arg(value_name = "B")]
+    #[arg(value_name = "B", value_parser = super::revision_number)]
     to: u64,
     /// This machine only
     #[arg(long)]

@@ -1,7 +1,8 @@
 //! `lockstep followers`: who follows this leader; putting machines out, letting
 //! them in, giving them new keys.
 
-use super::{counted, leader_config, print, print_json, say, table};
+use super::trouble::ago;
+use super::{columns, counted, leader_config, print, print_json, say, table, whole_width};
 use crate::command::ask::ask;
 use crate::exit::{Done, Failed, failed};
 use crate::moment;
@@ -88,7 +89,7 @@ pub(super) async fn run(root: &Path, followers: Followers) -> Result<Done, Faile
             } else if all.is_empty() {
                 say("there are no followers: lockstep tokens create --role ROLE makes a token to join with");
             } else {
-                print(&listed(&all))?;
+                print(&listed(&all, lockstep_edge::clock::now(), columns()))?;
             }
             Ok(Done::Good)
         }
@@ -236,16 +237,16 @@ async fn until_used(socket: &Socket, begun: &[Rotating], time: Duration) -> Resu
     }
 }
 
-fn listed(all: &[FollowerView]) -> String {
-    let mut table = table(["name", "role", "declared", "is served", "key", "certificate ends", "last seen", "url"]);
-    // What is copied from here is not broken into lines.
-    for column in [0, 7] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    for one in all {
-        table.add_row([
+/// What the list says of each, in this order.
+const HEADS: [&str; 8] = ["name", "role", "declared", "is served", "key", "certificate ends", "last seen", "url"];
+
+/// Of those, what is left out first where there is no room for all.
+const LEAST: [&str; 5] = ["declared", "certificate ends", "key", "url", "is served"];
+
+/// A row for each; in `width` columns only as much as stays whole there.
+fn listed(all: &[FollowerView], now: i64, width: Option<u16>) -> String {
+    let row = |one: &FollowerView| {
+        [
             one.name.to_string(),
             one.role.to_string(),
             match one.origin {
@@ -259,11 +260,40 @@ fn listed(all: &[FollowerView]) -> String {
             },
             key_state(one).to_owned(),
             one.certificate_ends.map(moment::at).unwrap_or_default(),
-            one.seen.filter(|seen| *seen > 0).map_or_else(|| "not yet".to_owned(), moment::at),
+            one.seen.filter(|seen| *seen > 0).map_or_else(|| "not yet".to_owned(), |seen| ago(now - seen)),
             one.url.as_deref().map_or_else(|| "polls".to_owned(), printable),
-        ]);
+        ]
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    // What says nothing of anybody is left out anyhow.
+    let mut shown: Vec<usize> =
+        (0..HEADS.len()).filter(|column| rows.iter().any(|row| !row[*column].is_empty())).collect();
+    let mut left_out = Vec::new();
+    for least in LEAST {
+        if width.is_none_or(|width| whole_width(HEADS, &rows, &shown) <= usize::from(width)) {
+            break;
+        }
+        let before = shown.len();
+        shown.retain(|column| HEADS[*column] != least);
+        if shown.len() < before {
+            left_out.push(least);
+        }
     }
-    format!("{table}\n")
+    let mut table = table(shown.iter().map(|column| HEADS[*column]));
+    // What is copied from here is not broken into lines.
+    for (column, _) in shown.iter().enumerate().filter(|(_, head)| matches!(HEADS[**head], "name" | "url")) {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    for row in rows {
+        table.add_row(shown.iter().map(|column| row[*column].clone()));
+    }
+    let mut out = format!("{table}\n");
+    if !left_out.is_empty() {
+        out += &format!("no room for: {} (lockstep followers show NAME)\n", left_out.join(", "));
+    }
+    out
 }
 
 fn key_state(one: &FollowerView) -> &'static str {
@@ -323,4 +353,26 @@ fn shown(one: &FollowerView) -> String {
     lines.push(("last seen", seen.map_or_else(|| "not since the leader's start".to_owned(), moment::at)));
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     lines.into_iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_little_room_less_is_said_and_nothing_is_broken() {
+        let one = |name: &str| -> FollowerView {
+            let view = format!(
+                r#"{{"name":"{name}","role":"core","origin":"token","url":"http://192.0.2.17:6000","addresses":[],"enabled":true,"served":17,"key_state":"used","certificate_ends":1800000000,"seen":900}}"#
+            );
+            serde_json::from_str(&view).unwrap()
+        };
+        let all = [one("core-1"), one("core-2")];
+        let whole = listed(&all, 1000, None);
+        assert!(HEADS.iter().all(|head| whole.contains(head)) && !whole.contains("no room"), "{whole}");
+        let narrow = listed(&all, 1000, Some(80));
+        assert!(narrow.contains("no room for: declared, certificate ends (lockstep followers show NAME)"), "{narrow}");
+        assert_eq!(narrow.lines().count(), 4, "{narrow}");
+        assert!(narrow.contains("100 s ago") && narrow.contains("http://192.0.2.17:6000"), "{narrow}");
+    }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
     /// Only those before this one
-    #[arg(long, value_name = "REV")]
+    #[arg(long, value_name = "REV", value_parser = super::revision_number)]
     before: Option<u64>,
     /// Only those that changed something for this machine
     #[arg(long)]

@@ -222,6 +222,11 @@ pub(crate) fn offline_actor() -> Actor {
     Actor::local(&author(), How::Offline { uid: rustix::process::getuid().as_raw() })
 }
 
+/// A revision, as it is typed.
+fn revision_number(typed: &str) -> Result<u64, String> {
+    typed.parse().map_err(|_| "a revision is a number, e.g. 12; lockstep history lists them".to_owned())
+}
+
 /// `IP:PORT`, as `--listen` takes it.
 fn socket_address(typed: &str) -> Result<SocketAddr, String> {
     typed.parse().map_err(|_| match typed.parse::<IpAddr>() {
@@ -232,13 +237,30 @@ fn socket_address(typed: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// How many columns the terminal has; `None` where there is none, and lines are as long as they are.
+fn columns() -> Option<u16> {
+    // 0 is one that doesn't know: a serial line, an editor's shell.
+    Table::new().width().map(|width| if width == 0 { USUAL_WIDTH } else { width })
+}
+
+/// The columns that a row takes where nothing is broken into lines: of each the widest cell, and a blank on either side.
+fn whole_width<const N: usize>(heads: [&str; N], rows: &[[String; N]], shown: &[usize]) -> usize {
+    let width = |column: &usize| {
+        let cells = rows.iter().map(|row| row[*column].chars().count());
+        cells.chain([heads[*column].len()]).max().unwrap_or_default() + 2
+    };
+    shown.iter().map(width).sum()
+}
+
 /// A table with these heads.
-fn table<const N: usize>(heads: [&str; N]) -> Table {
+fn table<'h>(heads: impl IntoIterator<Item = &'h str>) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(heads);
-    // A terminal that doesn't know its width: a serial line, an editor's shell.
-    if table.width() == Some(0) {
-        table.set_width(USUAL_WIDTH);
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(heads.into_iter().collect::<Vec<_>>());
+    if let Some(width) = columns() {
+        table.set_width(width);
     }
     table
 }

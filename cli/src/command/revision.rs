@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The revision; left out: the last
-    #[arg(value_name = "REV")]
+    #[arg(value_name = "REV", value_parser = super::revision_number)]
     revision: Option<u64>,
     /// What was published, or with --machine what it ran, at this time: 14:03, '2026-11-21 14:03', or RFC 3339
     #[arg(long, value_name = "TIME", conflicts_with = "revision")]

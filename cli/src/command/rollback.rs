@@ -19,7 +19,7 @@ use std::path::Path;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The revision whose content is wanted
-    #[arg(value_name = "REV")]
+    #[arg(value_name = "REV", value_parser = super::revision_number)]
     to: u64,
     /// Why, for the history
     #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]

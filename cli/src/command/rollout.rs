@@ -30,7 +30,11 @@ pub(super) async fn run(root: &Path, steer: Option<Steer>, json: bool) -> Result
     let nothing = serde_json::json!({});
     let (rollout, said): (Rollout, _) = match steer {
         None | Some(Steer::Show) => (socket.get("/admin/rollout").await?, None),
-        Some(Steer::Watch) => return watch(&socket, json).await,
+        Some(Steer::Watch) => {
+            // Who watches waits for a leader that went away, but not for one that never answered.
+            let _: serde_json::Value = socket.get("/admin/fleet").await?;
+            return watch(&socket, json).await;
+        }
         Some(Steer::Resume) => (socket.post("/admin/rollout/resume", &nothing).await?, Some("goes on")),
         Some(Steer::Stop) => (socket.post("/admin/rollout/stop", &nothing).await?, Some("is stopped")),
         Some(Steer::Abort) => (socket.post("/admin/rollout/abort", &nothing).await?, Some("is taken back")),

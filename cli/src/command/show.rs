@@ -183,23 +183,51 @@ pub(super) fn details(machine: &Machine) -> Vec<String> {
         return Vec::new();
     };
     let mut lines = Vec::new();
+    // What fails before it is written is refused as a whole: nothing of it will be done.
+    let begun = apply.error.is_none() || apply.actions.iter().any(|action| action.outcome != Outcome::Pending);
     for action in &apply.actions {
         let how = match action.outcome {
+            Outcome::Pending if !begun => "not begun",
             Outcome::Pending => "owed",
             Outcome::Proven => "proven",
             Outcome::Failed => "FAILED",
         };
         let name = action.container.as_deref().unwrap_or(&action.service);
-        lines.push(format!(
-            "{} {name}: {how} ({}; {}, {:.0} ms)",
-            action.verb,
-            printable(&action.why),
-            paragraph(&action.detail),
-            action.took_ms
-        ));
+        let told = match action.outcome {
+            Outcome::Pending => String::new(),
+            _ => format!("; {}, {:.0} ms", paragraph(&action.detail), action.took_ms),
+        };
+        lines.push(format!("{} {name}: {how} ({}{told})", action.verb, printable(&action.why)));
     }
     lines.extend(apply.left_alone.iter().map(|left| format!("left alone {}: {}", left.service, printable(&left.why))));
     lines.extend(apply.notes.iter().map(|note| format!("note: {}", printable(note))));
     lines.extend(apply.error.iter().map(|error| format!("FAILED revision {}: {}", apply.revision, paragraph(error))));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trouble::tests::machine;
+    use super::*;
+    use lockstep_shared::api::Apply;
+
+    #[test]
+    fn what_was_refused_as_a_whole_is_not_owed() {
+        let told = |other: &str, error: &str| {
+            let apply = format!(
+                r#"{{"id":"a","revision":18,"digest":null,"files":[],"left_alone":[],"notes":[],"error":{error},"took_ms":[],"actions":[{other}
+                {{"service":"web","container":"web-1","verb":"restart","why":"x changed","outcome":"pending","detail":"","took_ms":0}}]}}"#
+            );
+            let mut machine = machine("core-1");
+            let status = machine.status.as_mut().unwrap();
+            status.state = State::Failed;
+            status.last_change = Some(serde_json::from_str::<Apply>(&apply).unwrap());
+            details(&machine)
+        };
+        let done = r#"{"service":"db","container":"db-1","verb":"restart","why":"y changed","outcome":"failed","detail":"it died","took_ms":7},"#;
+        assert_eq!(told("", r#""nothing was changed: no""#)[0], "restart web-1: not begun (x changed)");
+        assert_eq!(told("", "null")[0], "restart web-1: owed (x changed)");
+        let both = told(done, r#""the files are written, but db died""#);
+        assert_eq!(both[..2], ["restart db-1: FAILED (y changed; it died, 7 ms)", "restart web-1: owed (x changed)"]);
+    }
 }

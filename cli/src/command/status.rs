@@ -45,10 +45,10 @@ pub(crate) struct Options {
 pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     let config = leader_config(root)?;
     let socket = Socket::needed(&config)?;
+    let whole: Fleet = socket.get("/admin/fleet").await?;
     if options.watch {
         return watch(&socket, &options).await;
     }
-    let whole: Fleet = socket.get("/admin/fleet").await?;
     let mut fleet = narrowed(whole.clone(), &options)?;
     if options.json {
         let now = lockstep_edge::clock::now();

@@ -66,14 +66,14 @@ fn silence(machine: &Machine, now: i64) -> Option<Trouble> {
 
 fn failure(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
     let status = machine.status.as_ref();
-    let correct = "correct the value or the template, then lockstep publish --wait; or lockstep rollback REV";
+    let correct = correct(machine, fleet);
     if let Some(failed) = status.and_then(|status| status.failed.as_ref()) {
         let what = format!("FAILED revision {}: {}", failed.revision, paragraph(&failed.why));
         let next = match (failed.undo, &failed.advice) {
             (Undo::Failed, Some(advice)) => paragraph(advice),
             (Undo::Failed, None) => format!("going back failed too: on {}, lockstep logs follower", machine.name),
             (Undo::Pending, _) => "going back is under way: lockstep status --watch".to_owned(),
-            (Undo::Done | Undo::Nothing, _) => correct.to_owned(),
+            (Undo::Done | Undo::Nothing, _) => correct,
         };
         return Some(trouble(Grade::Bad, what, next));
     }
@@ -82,7 +82,7 @@ fn failure(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
         let error = apply.and_then(|apply| apply.error.as_deref());
         let why = error.map_or_else(|| "what it owes is not done yet".to_owned(), paragraph);
         let next = if apply.is_some_and(|apply| apply.refused) {
-            correct.to_owned()
+            correct
         } else {
             format!("it is tried again by itself; on {}: lockstep doctor, lockstep logs follower", machine.name)
         };
@@ -94,6 +94,18 @@ fn failure(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
     (member.state == MemberState::Failed).then(|| {
         trouble(Grade::Bad, format!("FAILED revision {}: {}", rollout.revision, paragraph(&member.why)), correct)
     })
+}
+
+/// What mends a bundle that a machine doesn't take: another one, or the one before.
+fn correct(machine: &Machine, fleet: &Fleet) -> String {
+    let edit = "correct the value or the template, then lockstep publish --wait";
+    let running = machine.status.as_ref().and_then(|status| status.running.as_ref()).map(|running| running.revision);
+    let returned = fleet.rollout.as_ref().and_then(|rollout| rollout.returned_to);
+    // What runs there may be called by an early revision, where later ones changed nothing for it.
+    match returned.or(running).filter(|good| *good < fleet.revision) {
+        Some(good) => format!("{edit}; or lockstep rollback {good}"),
+        None => edit.to_owned(),
+    }
 }
 
 fn behind(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
@@ -271,6 +283,12 @@ pub(crate) mod tests {
             troubles(&machine, &fleet(vec![machine.clone()]), 1000).remove(0).next
         };
         assert!(next(true).contains("correct the value or the template"));
+        assert!(next(true).ends_with("publish --wait"), "nothing older is known that was good");
+        let mut later = machine("core-1");
+        failed(&mut later);
+        later.status.as_mut().unwrap().apply.as_mut().unwrap().refused = true;
+        let published = Fleet { revision: 18, ..fleet(vec![later.clone()]) };
+        assert!(troubles(&later, &published, 1000)[0].next.ends_with("; or lockstep rollback 17"));
         assert!(next(false).contains("tried again by itself") && next(false).contains("doctor"), "{}", next(false));
         let restarting = |machine: &mut Machine| {
             let container = r#"{"service":"nginx","name":"nginx","state":"restarting","health":"none"}"#;

@@ -3,11 +3,10 @@
 use super::{counted, leader_config, plan, print, print_json, say};
 use crate::exit::{Done, Failed, failed};
 use lockstep_leader::fault::Faults;
-use lockstep_leader::leader::LeaderError;
+use lockstep_leader::leader::{self, LeaderError};
 use lockstep_leader::memo::Memo;
 use lockstep_leader::migration;
 use lockstep_leader::release::{self, Release};
-use lockstep_leader::roster;
 use lockstep_leader::secrets::{Drafts, Secrets};
 use lockstep_leader::source::Source;
 use lockstep_leader::store::Store;
@@ -15,16 +14,14 @@ use std::path::Path;
 
 pub(super) fn run(root: &Path, json: bool) -> Result<Done, Failed> {
     let config = leader_config(root)?;
-    config.keys()?;
-    config.check_admin()?;
-    config.check_tls()?;
+    leader::check(&config)?;
     let check = || -> Result<(usize, Vec<String>), LeaderError> {
         let source = Source::read(&config.platform, &config.templates)?;
         let store = Store::peek(&config.state)?;
-        if let Some(store) = &store {
-            roster::load(&config.members, store)?;
+        match &store {
+            Some(store) => leader::check_members(&config, store)?,
+            None => config.check_rollout()?,
         }
-        config.check_rollout()?;
         let machines = release::machines(&config);
         let last = store.as_ref().map(|store| store.head(store.last_number()?)).transpose()?.flatten();
         migration::check(&source, last.as_ref().map(|last| last.release.as_str()))?;

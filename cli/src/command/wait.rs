@@ -14,7 +14,10 @@ use lockstep_shared::rollout::{Phase, Rollout};
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long one try takes at least, however short the wait: a leader that is there answers in it.
+const ONE_TRY: Duration = Duration::from_secs(1);
 
 /// How many machines are named while they are waited for.
 const NAMED: usize = 4;
@@ -208,8 +211,10 @@ pub(super) async fn run(root: &Path, options: Options) -> Result<Done, Failed> {
     };
     let socket = Socket::needed(&config)?;
     let progress = Progress::begin("asking the leader");
+    // Also where any revision will do: a leader that doesn't answer at all is told of at once.
+    let fleet: Fleet = socket.get("/admin/fleet").await?;
     if let Wanted::Number(number) = wanted {
-        exists(number, socket.get::<Fleet>("/admin/fleet").await?.revision)?;
+        exists(number, fleet.revision)?;
     }
     let mut told = Told::new(!options.json && !std::io::stderr().is_terminal());
     let heard = |fleet: &Fleet, revision: u64| {
@@ -260,7 +265,7 @@ async fn ready(config: &Config, whose: &Whose, deadline: Instant, options: &Opti
     let socket = loop {
         // A leader that isn't there has no events: this is the one wait that has to ask again.
         if let Some(socket) = Socket::find(config)?
-            && socket.serves().await
+            && timeout_at(deadline.max(Instant::now() + ONE_TRY), socket.serves()).await.unwrap_or_default()
         {
             break Some(socket);
         }

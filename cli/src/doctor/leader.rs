@@ -9,6 +9,7 @@ use crate::socket::Socket;
 use lockstep_leader::audit::Audit;
 use lockstep_leader::authority::Authorities;
 use lockstep_leader::config::{Config, FILE};
+use lockstep_leader::leader;
 use lockstep_leader::store::{DATABASE, KEY, Store};
 use lockstep_shared::api::Fleet;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ pub(crate) async fn examine(root: &Path) -> Vec<Finding> {
         Err(error) => return vec![unusable(root, &error)],
     };
     let mut findings = Vec::new();
-    for fault in [config.keys().map(drop), config.check_admin(), config.check_rollout(), config.check_tls()] {
+    for fault in [leader::check(&config), config.check_rollout().map_err(Into::into)] {
         findings.extend(fault.err().map(|fault| {
             found(
                 "configuration",

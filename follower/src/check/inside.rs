@@ -84,7 +84,9 @@ impl Site<'_> {
         self.engine.discard(&made).await;
         let refused = |how: String, said: &str| {
             let output = last_lines(said);
-            let command = format!("{} in {}", check.command.join(" "), recipe.image);
+            // An image that only the engine knows by its digest tells a person less than the service.
+            let of = if recipe.image.starts_with("sha256:") { service } else { recipe.image.as_str() };
+            let command = format!("{} in {of}", check.command.join(" "));
             Err(CheckError::Refused { path: check.path.clone(), command, how, output })
         };
         match ran {

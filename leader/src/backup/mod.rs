@@ -65,6 +65,9 @@ pub enum BackupError {
     /// A file that is there already.
     #[error("{0} is there already: name a new file")]
     Exists(PathBuf),
+    /// Where it is to be written there is no folder.
+    #[error("{0} is no folder that is there: mkdir -p {0}, or name a file in one that is there; nothing was written")]
+    NoFolder(PathBuf),
     /// The backup isn't what it was.
     #[error("the backup {path} is damaged: {what}; nothing was changed, take another backup")]
     Damaged {

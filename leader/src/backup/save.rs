@@ -40,6 +40,9 @@ pub fn save(config: &Config, to: &Path, keys: bool) -> Result<Saved, BackupError
         return Err(BackupError::Exists(to.to_owned()));
     }
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(BackupError::NoFolder(folder.to_owned()));
+    }
     let room = Room::new(folder, room::BACKUP).map_err(at(folder))?;
     let snapshot = room.path().join(store::DATABASE);
     let key = config.state.join(store::KEY);

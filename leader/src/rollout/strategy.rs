@@ -86,6 +86,11 @@ pub enum BadStrategy {
     /// All at once and in waves.
     #[error("all at once leaves no room for waves, a canary or a limit: leave out one or the other")]
     AtOnce,
+    /// A pause between waves that aren't there.
+    #[error(
+        "a pause is between waves, and there are none: add waves (--waves 1,25%,100%) or a canary (--canary), or leave out the pause"
+    )]
+    NothingToPause,
 }
 
 /// What one publication wants otherwise than `config-leader.json` says.
@@ -168,6 +173,9 @@ impl Strategy {
         }
         own.pause_seconds = wish.pause_seconds.unwrap_or(own.pause_seconds);
         own.on_failure = wish.on_failure.unwrap_or(own.on_failure);
+        if wish.pause_seconds.is_some_and(|pause| pause > 0) && !own.has_waves() {
+            return Err(BadStrategy::NothingToPause);
+        }
         Ok(own)
     }
 

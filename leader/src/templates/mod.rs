@@ -201,7 +201,7 @@ impl Templates {
                 let fault =
                     Fault::new(file, format!("not a Handlebars template: {}", syntax(&error.reason().to_string())));
                 faults.push(match error.pos() {
-                    Some(at) => fault.at(at),
+                    Some(at) => fault.at(within(text, at)),
                     None => fault,
                 });
             }
@@ -218,6 +218,13 @@ fn hash(source: &Source, takes: &Takes) -> Sha256 {
     let files = takes.templates.iter().filter_map(|name| source.files.get(&Templates::file_of(name)));
     let hashes: Vec<u8> = files.flat_map(|file| file.sha256.0).collect();
     Sha256::of(&hashes)
+}
+
+/// A place in a text: what is missed at its very end is told where its last words stand.
+fn within(text: &str, at: (usize, usize)) -> (usize, usize) {
+    let text = text.trim_end();
+    let (lines, last) = (text.lines().count().max(1), text.lines().last().unwrap_or_default());
+    if at.0 > lines { (lines, last.chars().count().max(1)) } else { at }
 }
 
 /// What the parser would have taken is a list of its own rule names: said in words instead.

@@ -67,13 +67,26 @@ fn with_env<T: DeserializeOwned>(
     serde_path_to_error::deserialize(value).map_err(|error| ConfigError::Value {
         path: path.to_owned(),
         setting: error.path().to_string(),
-        why: error.inner().to_string(),
+        why: plain(&error.inner().to_string(), &error.path().to_string()),
         from: if names.is_empty() {
             String::new()
         } else {
             format!(" (with {} from the environment)", names.join(", "))
         },
     })
+}
+
+/// What is wrong with a number, without the names of types.
+fn plain(why: &str, setting: &str) -> String {
+    let number = match setting.rsplit('.').next() {
+        Some("port") => "a whole number from 0 to 65535",
+        _ => "a whole number from 0",
+    };
+    if why == "invalid number" {
+        return format!("it is too large, too small or no whole number: write {number}");
+    }
+    let types = ["u16", "u32", "u64", "usize"].map(|name| format!("expected {name}"));
+    types.iter().fold(why.to_owned(), |why, name| why.replace(name, &format!("expected {number}")))
 }
 
 fn overlay(value: &mut Value, env: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
@@ -164,6 +177,9 @@ mod tests {
         assert!(unknown.starts_with("c.json: http.prot: unknown field `prot`"), "{unknown}");
         let typed = read(r#"{"http": {"port": "x"}}"#, &[]).unwrap_err();
         assert!(typed.starts_with("c.json: http.port: invalid type"), "{typed}");
+        assert!(typed.contains("expected a whole number from 0 to 65535"), "{typed}");
+        let large = read(r#"{"http": {"port": 99999}}"#, &[]).unwrap_err();
+        assert!(large.contains("http.port") && large.contains("from 0 to 65535"), "{large}");
         assert!(read("{", &[]).unwrap_err().contains("line 1"));
     }
 }
