@@ -147,7 +147,10 @@ impl Compose {
                     return;
                 }
                 if !told {
-                    tracing::info!("waits for compose, which the follower before this one began");
+                    tracing::info!(
+                        "waits for compose, which the follower before this one began: fuser {} names its process",
+                        path.display()
+                    );
                     told = true;
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;

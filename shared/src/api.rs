@@ -164,7 +164,7 @@ pub struct FailedBundle {
     pub why: String,
     /// How the undo ended.
     pub undo: Undo,
-    /// What a person has to do, where the undo failed too.
+    /// What a person has to do, where the undo failed too; what it waits for, where it is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }

@@ -249,7 +249,10 @@ impl Machine {
             "FAILED(2), undo waits" => ("", |status| {
                 is(status, State::Failed, 1)
                     && said(status, "has to wait")
-                    && status.failed.as_ref().is_some_and(|failed| failed.undo == Undo::Pending)
+                    && status.failed.as_ref().is_some_and(|failed| {
+                        failed.undo == Undo::Pending
+                            && failed.advice.as_ref().is_some_and(|it| it.contains("has to wait"))
+                    })
             }),
             other => panic!("no such outcome: {other}"),
         };

@@ -119,7 +119,10 @@ fn take(rollout: &mut Option<Rollout>, event: &str, data: &str) -> Result<(), Fa
 /// Whether nothing more happens by itself: also those that go back are back.
 fn is_settled(rollout: &Rollout) -> bool {
     let moves = |member: &Member| {
-        matches!(member.state, MemberState::Returning | MemberState::Restarting | MemberState::Applying)
+        matches!(
+            member.state,
+            MemberState::Returning | MemberState::Queued | MemberState::Restarting | MemberState::Applying
+        )
     };
     rollout.phase.is_over() && !(rollout.phase != Phase::Done && rollout.machines.iter().any(moves))
 }

@@ -70,9 +70,9 @@ fn failure(machine: &Machine, fleet: &Fleet) -> Option<Trouble> {
     if let Some(failed) = status.and_then(|status| status.failed.as_ref()) {
         let what = format!("FAILED revision {}: {}", failed.revision, paragraph(&failed.why));
         let next = match (failed.undo, &failed.advice) {
-            (Undo::Failed, Some(advice)) => paragraph(advice),
+            (Undo::Failed | Undo::Pending, Some(advice)) => paragraph(advice),
             (Undo::Failed, None) => format!("going back failed too: on {}, lockstep logs follower", machine.name),
-            (Undo::Pending, _) => "going back is under way: lockstep status --watch".to_owned(),
+            (Undo::Pending, None) => "going back is under way: lockstep status --watch".to_owned(),
             (Undo::Done | Undo::Nothing, _) => correct,
         };
         return Some(trouble(Grade::Bad, what, next));

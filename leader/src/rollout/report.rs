@@ -44,7 +44,10 @@ impl From<&api::Status> for Report {
         let failed = status.failed.as_ref().map(|failed| {
             let undone = match failed.undo {
                 Undo::Done => String::new(),
-                Undo::Pending => "; it is going back".to_owned(),
+                Undo::Pending => match &failed.advice {
+                    Some(advice) => format!("; {advice}"),
+                    None => "; it is going back".to_owned(),
+                },
                 Undo::Failed => match &failed.advice {
                     Some(advice) => format!("; the undo failed too: {advice}"),
                     None => "; the undo failed too".to_owned(),
