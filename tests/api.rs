@@ -56,7 +56,10 @@ fn platform() -> Platform {
 
 /// The address of the admin listener, as the log says it.
 pub(crate) fn admin(platform: &Platform) -> String {
-    let log = platform.leader().log();
+    let log = || platform.leader().log();
+    // What was logged before it was ready may be read after that.
+    crate::harness::until("the admin listener", || log().contains("people with API tokens"), log);
+    let log = log();
     let line = log.lines().find(|line| line.contains("people with API tokens")).expect("the admin listener");
     // Of both formats: url=http://..., and "url":"http://...".
     let address = line.split("url").nth(1).unwrap().trim_start_matches(['=', '"', ':']);

@@ -203,6 +203,15 @@ impl Machine {
             || vec![self.runs_with()] == self.words(),
             || format!("round {round}: it runs with {}", self.runs_with()),
         );
+        // Now and then all is durable in its place before the next: the journal begins anew over what it had.
+        if round.is_multiple_of(3) {
+            let journal = self.platform.follower_root(NAME).join("state/journal");
+            until(
+                "its journal is blanked",
+                || fs::read(&journal).is_ok_and(|bytes| bytes[..8] == [0; 8]),
+                || format!("round {round}: {}", self.follower.as_ref().map(Process::log).unwrap_or_default()),
+            );
+        }
     }
 
     /// Takes the fault away.
