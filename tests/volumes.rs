@@ -83,39 +83,33 @@ fn a_file_in_a_volume_becomes_a_folder_and_back() {
     assert_eq!(platform.status().state, State::Applied);
 }
 
-/// Publishes a layout that the container dies of, and sees the one before back.
-fn goes_back(project: &Project, platform: &Platform) {
-    let before = layout(project);
-    becomes(platform, "site", if before.contains("./site/") { "site" } else { "site/more/a.conf" }, "a\n");
-    let (_, status) = refused(platform);
+/// Publishes a layout that the container, which needs this file's, dies of; and sees the one before back.
+fn goes_back(name: &str, needs: &str, path: &str, then: &str) {
+    let project = Project::new(name);
+    let mut platform = filled(&format!("{needs} && exec sleep infinity"));
+    platform.template(&format!("core/app/conf/{path}"), "before\n");
+    platform.start_leader();
+    let _follower = platform.docker_follower("core-1", &project);
+    platform.publish();
+    let before = layout(&project);
+    becomes(&platform, "site", then, "a\n");
+    let (_, status) = refused(&platform);
     let failed = status.failed.unwrap();
     assert_eq!((failed.revision, failed.undo), (2, Undo::Done), "{failed:?}");
     assert!(failed.why.contains("died with exit code 1"), "{failed:?}");
     assert_eq!(status.running.map(|running| running.revision), Some(1));
-    assert_eq!(layout(project), before);
+    assert_eq!(layout(&project), before);
     assert_eq!(Engine::docker(&["inspect", "-f", "{{.State.Running}}", &project.container("app")]), "true");
 }
 
 #[test]
 fn a_file_in_a_volume_that_became_a_folder_is_a_file_again_after_the_undo() {
-    let project = Project::new("volundofile");
-    let mut platform = filled("test -f /conf/site && exec sleep infinity");
-    platform.template("core/app/conf/site", "one file\n");
-    platform.start_leader();
-    let _follower = platform.docker_follower("core-1", &project);
-    platform.publish();
-    goes_back(&project, &platform);
+    goes_back("volundofile", "test -f /conf/site", "site", "site/more/a.conf");
 }
 
 #[test]
 fn a_folder_in_a_volume_that_became_a_file_is_a_folder_again_after_the_undo() {
-    let project = Project::new("volundofolder");
-    let mut platform = filled("test -d /conf/site && exec sleep infinity");
-    platform.template("core/app/conf/site/x/y.conf", "y\n");
-    platform.start_leader();
-    let _follower = platform.docker_follower("core-1", &project);
-    platform.publish();
-    goes_back(&project, &platform);
+    goes_back("volundofolder", "test -d /conf/site", "site/x/y.conf", "site");
 }
 
 #[test]

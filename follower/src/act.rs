@@ -312,7 +312,7 @@ impl Stage<'_> {
                 let service = &actions[*index].service;
                 // One that compose was replacing when it failed or was killed stands beside the one in its place.
                 let own = self.containers.iter().filter(|container| container.service == *service);
-                let number = |container: &'_ Container| match container.number.as_str() {
+                let number = |container: &Container| match container.number.as_str() {
                     "" => container.id.clone(),
                     number => number.to_owned(),
                 };

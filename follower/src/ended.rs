@@ -69,18 +69,14 @@ pub enum ApplyError {
         why: String,
     },
     /// It failed, and so far what ran before can't be put back.
-    #[error(
-        "FAILED({failed}): {why}. Putting revision {running} back has to wait: {obstacle}; it goes on by itself as soon as it can"
-    )]
+    #[error("FAILED({failed}): {why}. {advice}")]
     UndoWaits {
         /// The revision that failed.
         failed: u64,
-        /// The revision that is to run.
-        running: u64,
         /// What failed.
         why: String,
         /// What the undo waits for.
-        obstacle: String,
+        advice: String,
     },
     /// It failed, and so did what ran before. Nothing more is tried.
     #[error("FAILED({failed}), and going back failed too: {why}. {advice}")]

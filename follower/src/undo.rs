@@ -103,15 +103,15 @@ impl Applier {
                 ApplyError::Undone { failed: revision, running: running.revision, why }
             }
             Err(Back::Waits(obstacle)) => {
+                let advice = format!(
+                    "Putting revision {} back has to wait: {obstacle}; it goes on by itself as soon as it can",
+                    running.revision
+                );
                 // It can't be kept where the disk is what it waits for; after a start the next attempt says it again.
                 if let Some(failed) = self.applied.as_mut().and_then(|applied| applied.failed.as_mut()) {
-                    let advice = format!(
-                        "putting revision {} back has to wait: {obstacle}; it goes on by itself as soon as it can",
-                        running.revision
-                    );
-                    failed.advice = Some(advice);
+                    failed.advice = Some(advice.clone());
                 }
-                ApplyError::UndoWaits { failed: revision, running: running.revision, why, obstacle }
+                ApplyError::UndoWaits { failed: revision, why, advice }
             }
             Err(Back::Failed(said)) => {
                 let advice = format!(
